@@ -1,0 +1,1 @@
+//! The command line: one struct for each command. Must not know: how anything is done.
