@@ -1,2 +1,181 @@
 //! Every metric and label name, once, with its help text. The README's table is checked against
 //! this file.
+//!
+//! Must not know: who counts. Names of counters end in `_total`, of measures in their unit.
+
+use prometheus_client::registry::Unit as TextUnit;
+
+/// One metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// As it stands in a scrape.
+    pub name: &'static str,
+    /// Whether it can fall.
+    pub kind: Kind,
+    /// What one is.
+    pub unit: Unit,
+    /// One sentence, without its full stop.
+    pub help: &'static str,
+    /// Label names, in the order in which values are given.
+    pub labels: &'static [&'static str],
+}
+
+/// Whether a metric can fall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only rises.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+}
+
+/// What one of a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// A thing counted.
+    Count,
+    /// A byte.
+    Bytes,
+    /// A second.
+    Seconds,
+}
+
+impl Metric {
+    /// The name without what the exposition adds: `_total` and the unit.
+    pub(super) fn stem(&self) -> (&'static str, Option<TextUnit>) {
+        let stem = match self.kind {
+            Kind::Counter => self.name.strip_suffix("_total").unwrap_or(self.name),
+            Kind::Gauge => self.name,
+        };
+        let (suffix, unit) = match self.unit {
+            Unit::Count => return (stem, None),
+            Unit::Bytes => ("_bytes", TextUnit::Bytes),
+            Unit::Seconds => ("_seconds", TextUnit::Seconds),
+        };
+        (stem.strip_suffix(suffix).unwrap_or(stem), Some(unit))
+    }
+}
+
+/// The labels of Istio's TCP metrics. `source_*` is this gateway itself, as Istio has it for a
+/// gateway that does not terminate TLS.
+pub const ISTIO_TCP_LABELS: &[&str] = &[
+    "reporter",
+    "source_workload",
+    "source_canonical_service",
+    "source_canonical_revision",
+    "source_workload_namespace",
+    "source_principal",
+    "source_app",
+    "source_version",
+    "source_cluster",
+    "destination_workload",
+    "destination_workload_namespace",
+    "destination_principal",
+    "destination_app",
+    "destination_version",
+    "destination_service",
+    "destination_canonical_service",
+    "destination_canonical_revision",
+    "destination_service_name",
+    "destination_service_namespace",
+    "destination_cluster",
+    "request_protocol",
+    "response_flags",
+    "connection_security_policy",
+];
+
+/// Declares the metrics and the list of all.
+macro_rules! metrics {
+    ($($constant:ident $name:literal $kind:ident $unit:ident $labels:expr, $help:literal;)*) => {
+        $(
+            #[doc = concat!("`", $name, "`: ", $help, ".")]
+            pub const $constant: Metric = Metric {
+                name: $name,
+                kind: Kind::$kind,
+                unit: Unit::$unit,
+                help: $help,
+                labels: $labels,
+            };
+        )*
+
+        /// All metrics.
+        pub const ALL: &[Metric] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    ISTIO_TCP_CONNECTIONS_OPENED "istio_tcp_connections_opened_total" Counter Count
+        ISTIO_TCP_LABELS, "Connections relayed to an endpoint";
+    ISTIO_TCP_CONNECTIONS_CLOSED "istio_tcp_connections_closed_total" Counter Count
+        ISTIO_TCP_LABELS, "Relayed connections that ended";
+    ISTIO_TCP_SENT_BYTES "istio_tcp_sent_bytes_total" Counter Bytes
+        ISTIO_TCP_LABELS, "Bytes sent to the downstream";
+    ISTIO_TCP_RECEIVED_BYTES "istio_tcp_received_bytes_total" Counter Bytes
+        ISTIO_TCP_LABELS, "Bytes received from the downstream";
+    ISTIO_BUILD "istio_build" Gauge Count
+        &["component", "tag"], "1, labelled with the version of this program";
+
+    ACCEPTED "diolkos_accepted_total" Counter Count
+        &[], "Connections accepted from the listeners";
+    ACCEPT_ERRORS "diolkos_accept_errors_total" Counter Count
+        &[], "Errors of accept, other than a peer that had gone";
+    ACCEPT_PAUSES "diolkos_accept_pauses_total" Counter Count
+        &[], "Times that accepting stopped because a limit was reached";
+    HANDED_OVER "diolkos_handed_over_total" Counter Count
+        &[], "Fresh connections given to a worker with fewer of them";
+    CONNECTIONS "diolkos_connections_total" Counter Count
+        &["outcome"], "Connections that ended, each counted once, by how";
+    CONNECTIONS_ACTIVE "diolkos_connections_active" Gauge Count
+        &[], "Connections alive now";
+    CONNECTIONS_MAX "diolkos_connections_max" Gauge Count
+        &[], "Connections that may be alive at once";
+
+    CONNECT_ATTEMPTS "diolkos_connect_attempts_total" Counter Count
+        &["result"], "Tries to reach an endpoint, by result";
+    REPLAYS "diolkos_replays_total" Counter Count
+        &[], "ClientHellos sent again to another endpoint";
+    SPLICE_FALLBACKS "diolkos_splice_fallbacks_total" Counter Count
+        &[], "Workers that copy because the kernel refused splice";
+
+    PIPES_OPEN "diolkos_pipes_open" Gauge Count
+        &[], "Pipes that exist, lent or pooled";
+    PIPE_SHORTAGES "diolkos_pipe_shortages_total" Counter Count
+        &[], "Times that bulk bytes were copied because no pipe was left";
+
+    MANIFEST_OBJECTS "diolkos_manifest_objects" Gauge Count
+        &["kind"], "Objects in use, by kind";
+    MANIFEST_PROBLEMS "diolkos_manifest_problems" Gauge Count
+        &["severity"], "Problems in the manifests as they are now, by severity";
+    TABLE_GENERATION "diolkos_table_generation" Gauge Count
+        &[], "Number of the table in use; rises with each change of names or policy";
+    TABLE_SERVICES "diolkos_table_services" Gauge Count
+        &[], "Services in the table";
+    TABLE_ROUTES "diolkos_table_routes" Gauge Count
+        &[], "Keys of port, subset and host in the table";
+    TABLE_ENDPOINTS "diolkos_table_endpoints" Gauge Count
+        &[], "Endpoints in the table, each counted in every set it is in";
+    CONFIG_AGE_SECONDS "diolkos_config_age_seconds" Gauge Seconds
+        &[], "Time since the manifests were last read without an error of the source";
+
+    READY "diolkos_ready" Gauge Count
+        &[], "1 while ready, 0 otherwise";
+    WORKERS "diolkos_workers" Gauge Count
+        &[], "Worker threads";
+    PANICS "diolkos_panics_total" Counter Count
+        &[], "Panics, each of which cost one connection";
+    LOG_LINES_DROPPED "diolkos_log_lines_dropped_total" Counter Count
+        &[], "Access-log lines dropped because their reader was too slow";
+
+    PROCESS_CPU_SECONDS "process_cpu_seconds_total" Counter Seconds
+        &[], "User and system time that the process took";
+    PROCESS_RESIDENT_MEMORY_BYTES "process_resident_memory_bytes" Gauge Bytes
+        &[], "Memory of the process that is in RAM";
+    PROCESS_THREADS "process_threads" Gauge Count
+        &[], "Threads of the process";
+    PROCESS_OPEN_FDS "process_open_fds" Gauge Count
+        &[], "Open file descriptors";
+    PROCESS_MAX_FDS "process_max_fds" Gauge Count
+        &[], "Limit of open file descriptors";
+    PROCESS_START_TIME_SECONDS "process_start_time_seconds" Gauge Seconds
+        &[], "Start of the process, since the epoch";
+}
