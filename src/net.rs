@@ -1,6 +1,227 @@
-//! Sockets: the options that a gateway sets, in one place.
+//! Sockets: options, listeners and non-blocking reads and writes, in one place.
 //!
-//! Must not know: TLS, names, routes, which connection a socket belongs to.
+//! Must not know: TLS, names, routes, or what a connection is for.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use rustix::net::{RecvFlags, SendFlags};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::{io::Interest, net::TcpStream};
+
+use crate::routing::Keepalive;
 
 #[allow(unsafe_code)]
 pub mod sys;
+
+/// Binds a listener that shares its port with others of this process (`SO_REUSEPORT`) and does
+/// not block. `[::]` takes IPv4 too. `TCP_NODELAY` is set here because accepted sockets inherit
+/// it, which saves a system call for each of them.
+///
+/// # Errors
+/// Whatever the kernel says: address in use, no permission, no such address.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    // The kernel caps this at net.core.somaxconn (4,096 by default since Linux 5.4).
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+/// Accepts one connection, non-blocking and close-on-exec.
+///
+/// # Errors
+/// `WouldBlock` when none waits; otherwise what `accept4(2)` says.
+pub fn accept(listener: &TcpListener) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+    use rustix::net::SocketFlags;
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (fd, peer) = rustix::net::acceptfrom_with(listener, flags)?;
+    let peer = peer.and_then(|any| SocketAddr::try_from(any).ok());
+    let peer = peer.ok_or_else(|| io::Error::other("accept gave no IP address"))?;
+    Ok((fd.into(), unmapped(peer)))
+}
+
+/// Begins to connect. The result is learned from the first write, which saves the
+/// `getsockopt(SO_ERROR)` that a connect otherwise costs.
+///
+/// # Errors
+/// What `socket(2)` and `connect(2)` say at once: no file descriptor, no route, no port left.
+pub fn start_connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&address.into()) {
+        Ok(()) => {}
+        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
+        Err(e) => return Err(e),
+    }
+    TcpStream::from_std(socket.into())
+}
+
+/// Sets keepalive; what is `None` keeps the kernel's value.
+///
+/// # Errors
+/// What `setsockopt(2)` says.
+pub fn set_keepalive(stream: &TcpStream, keepalive: Keepalive) -> io::Result<()> {
+    let mut options = TcpKeepalive::new();
+    if let Some(time) = keepalive.time {
+        options = options.with_time(time);
+    }
+    if let Some(interval) = keepalive.interval {
+        options = options.with_interval(interval);
+    }
+    if let Some(probes) = keepalive.probes {
+        options = options.with_retries(probes);
+    }
+    SockRef::from(stream).set_tcp_keepalive(&options)
+}
+
+/// Makes the close of `stream` send RST and drop what is still queued.
+pub fn reset_on_close(stream: &TcpStream) {
+    // It fails only on a descriptor that is no socket.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Ends the sending direction: FIN after what was written.
+///
+/// # Errors
+/// `NotConnected` when the peer has reset the connection.
+pub fn shutdown_write(stream: &TcpStream) -> io::Result<()> {
+    rustix::net::shutdown(stream, rustix::net::Shutdown::Write).map_err(Into::into)
+}
+
+/// Reads at once, without asking the reactor whether there is anything: on a fresh socket of a
+/// listener with `TCP_DEFER_ACCEPT` there is. 0 is the end of the stream.
+///
+/// # Errors
+/// `WouldBlock`, or what `recv(2)` says.
+pub fn recv_now(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::io::retry_on_intr(|| rustix::net::recv(stream, &mut *buffer, RecvFlags::empty()))?.0)
+}
+
+/// Reads once when there is something; 0 is the end of the stream.
+///
+/// A read that did not fill the buffer has emptied the socket, so readiness is cleared without a
+/// second call to be told `EAGAIN` (with edge-triggered epoll a later byte makes a new event).
+pub fn poll_recv(
+    stream: &TcpStream,
+    context: &mut Context<'_>,
+    buffer: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_read_ready(context))?;
+        let mut short = None;
+        let result = stream.try_io(Interest::READABLE, || {
+            let n = recv_now(stream, buffer)?;
+            if n == 0 || n == buffer.len() {
+                return Ok(n);
+            }
+            short = Some(n);
+            Err(io::ErrorKind::WouldBlock.into())
+        });
+        match (short, result) {
+            (Some(n), _) => return Poll::Ready(Ok(n)),
+            (None, Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {}
+            (None, result) => return Poll::Ready(result),
+        }
+    }
+}
+
+/// Writes once when there is room. A short write clears readiness, as in [`poll_recv`].
+pub fn poll_send(
+    stream: &TcpStream,
+    context: &mut Context<'_>,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(context))?;
+        let mut short = None;
+        let result = stream.try_io(Interest::WRITABLE, || {
+            let send = || rustix::net::send(stream, bytes, SendFlags::NOSIGNAL);
+            let n = rustix::io::retry_on_intr(send)?;
+            if n == bytes.len() {
+                return Ok(n);
+            }
+            short = Some(n);
+            Err(io::ErrorKind::WouldBlock.into())
+        });
+        match (short, result) {
+            (Some(n), _) => return Poll::Ready(Ok(n)),
+            (None, Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {}
+            (None, result) => return Poll::Ready(result),
+        }
+    }
+}
+
+/// True for the errors by which the kernel says that the peer, or the path to it, is gone.
+#[must_use]
+pub fn is_loss(error: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(
+        error.kind(),
+        K::ConnectionReset | K::BrokenPipe | K::TimedOut | K::ConnectionAborted | K::NotConnected
+    )
+}
+
+/// An IPv4 address that came through a dual-stack socket, as IPv4.
+#[must_use]
+pub fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// The addresses of this host, as the kernel's routing tables list them; empty where there is no
+/// `/proc`. Loopback is not among them.
+#[must_use]
+pub fn own_addresses() -> Vec<IpAddr> {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let mut found = local_of_fib_trie(&read("/proc/net/fib_trie"));
+    found.extend(local_of_if_inet6(&read("/proc/net/if_inet6")));
+    found.retain(|address| !address.is_loopback());
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// `|-- 10.0.0.7` and on the next line `/32 host LOCAL`.
+fn local_of_fib_trie(text: &str) -> Vec<IpAddr> {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let local = |pair: &[&str]| match pair {
+        [address, kind] if *kind == "/32 host LOCAL" => {
+            address.strip_prefix("|-- ").and_then(|a| a.parse().ok())
+        }
+        _ => None,
+    };
+    lines.windows(2).filter_map(local).collect()
+}
+
+/// 32 hexadecimal digits at the start of each line.
+fn local_of_if_inet6(text: &str) -> Vec<IpAddr> {
+    let bits = text.lines().filter_map(|line| u128::from_str_radix(line.get(..32)?, 16).ok());
+    bits.map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_addresses_are_read_as_the_kernel_writes_them() {
+        let trie = "Local:\n  +-- 10.0.0.0/8 2 0 2\n     |-- 10.0.0.0\n        /24 link UNICAST\n     \
+                    |-- 10.0.0.7\n        /32 host LOCAL\n";
+        assert_eq!(local_of_fib_trie(trie), [IpAddr::from([10, 0, 0, 7])]);
+        let inet6 = "fe800000000000000000000000000001 02 40 20 80     eth0\n";
+        assert_eq!(local_of_if_inet6(inet6), ["fe80::1".parse::<IpAddr>().expect("an address")]);
+        assert!(own_addresses().iter().all(|address| !address.is_loopback()));
+    }
+}
