@@ -2,3 +2,17 @@
 //!
 //! Kinds, parser, per-object errors, watched directories, last good object. Must not know: what a
 //! gateway, a DNS server or a sidecar makes of the objects.
+
+pub mod directories;
+pub mod index;
+pub mod kinds;
+pub mod parse;
+pub mod problem;
+pub mod store;
+
+pub use directories::{Directories, OpenError};
+pub use index::{Index, Objects};
+pub use kinds::{Kind, Object, ObjectRef};
+pub use parse::{Parsed, parse};
+pub use problem::{Problem, Severity};
+pub use store::{Changes, Store, Update};

@@ -1,0 +1,94 @@
+//! What is wrong with a manifest, and where: the form in which every problem is told.
+//!
+//! Must not know: how problems are found, logged or counted.
+
+use std::{fmt, path::Path, sync::Arc};
+
+use super::ObjectRef;
+
+/// One thing that is wrong with one file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The file.
+    pub file: Arc<Path>,
+    /// The line in it, from 1; 0 when the whole file is meant.
+    pub line: usize,
+    /// The object, when it could be identified.
+    pub object: Option<ObjectRef>,
+    /// The field, such as `spec.ports[0].port`.
+    pub field: Option<Box<str>>,
+    /// What is wrong and what to do about it.
+    pub message: Box<str>,
+    /// How bad it is.
+    pub severity: Severity,
+}
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Severity {
+    /// The object, or a part of the file, is not used as it is written.
+    Error,
+    /// It is used, but perhaps not as its writer thought.
+    Warning,
+    /// Good to know.
+    Note,
+}
+
+impl Severity {
+    /// In lower case.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// `dir/a.yaml:12: error: Service ns2/bar: spec.ports[0].port: 0 is not a port: ...`
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if self.line != 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        write!(f, ": {}: ", self.severity)?;
+        if let Some(object) = &self.object {
+            write!(f, "{object}: ")?;
+        }
+        if let Some(field) = &self.field {
+            write!(f, "{field}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifests::Kind;
+
+    #[test]
+    fn a_problem_names_file_line_object_and_field() {
+        let object = ObjectRef { kind: Kind::Service, namespace: "ns2".into(), name: "bar".into() };
+        let mut problem = Problem {
+            file: Path::new("dir/a.yaml").into(),
+            line: 12,
+            object: Some(object),
+            field: Some("spec.ports[0].port".into()),
+            message: "0 is not a port".into(),
+            severity: Severity::Error,
+        };
+        let text = "dir/a.yaml:12: error: Service ns2/bar: spec.ports[0].port: 0 is not a port";
+        assert_eq!(problem.to_string(), text);
+        (problem.line, problem.object, problem.field) = (0, None, None);
+        assert_eq!(problem.to_string(), "dir/a.yaml: error: 0 is not a port");
+    }
+}
