@@ -22,8 +22,10 @@ pub struct Endpoint {
     pub weight: u32,
     /// Region, zone and subzone; empty when unknown.
     pub locality: Arc<Locality>,
-    /// What runs there, for metrics and the access log.
+    /// What runs there, for metrics and the access log; shared by the pods of a Deployment.
     pub workload: Arc<Workload>,
+    /// The pod's or entry's own name, for people; empty when unknown.
+    pub instance: Arc<str>,
     /// Live counters.
     pub state: Arc<EndpointState>,
 }
@@ -92,6 +94,4 @@ pub struct Workload {
     pub canonical_name: Arc<str>,
     /// `destination_canonical_revision`.
     pub canonical_revision: Arc<str>,
-    /// The pod's or entry's own name, for people.
-    pub instance: Arc<str>,
 }

@@ -108,6 +108,7 @@ mod tests {
             weight: 1,
             locality: Arc::default(),
             workload: Arc::default(),
+            instance: Arc::default(),
             state: Arc::default(),
         };
         EndpointSet::new((0..n).map(|i| Arc::new(endpoint(i))).collect(), Arc::default())

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Balance;
 
 /// Connection policy of an endpoint set; shared by the sets it is equal for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
     /// How an endpoint is picked.
     pub balance: Balance,
@@ -38,7 +38,7 @@ impl Default for Policy {
 }
 
 /// TCP keepalive; a `None` leaves the kernel's value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Keepalive {
     /// Idle time before the first probe (`TCP_KEEPIDLE`).
     pub time: Option<Duration>,

@@ -45,8 +45,8 @@ impl Rewrite {
     }
 }
 
-/// One service and its routes.
-#[derive(Debug)]
+/// One service and its routes. A copy shares the routes, their cells and their counters.
+#[derive(Clone, Debug)]
 pub struct ServiceRoutes {
     /// Who it is.
     pub service: Arc<Service>,
@@ -172,6 +172,20 @@ impl RouteTable {
             map.entry(routes.service.host.clone()).or_insert(routes);
         }
         Self { services: map, rewrite, generation }
+    }
+
+    /// This table with some services replaced, added or (`None`) removed. The rest is shared with
+    /// this one, cells included.
+    #[must_use]
+    pub fn with(&self, changes: Vec<(Host, Option<ServiceRoutes>)>, generation: u64) -> Self {
+        let mut services = self.services.clone();
+        for (host, routes) in changes {
+            match routes {
+                Some(routes) => _ = services.insert(host, routes),
+                None => _ = services.remove(&host),
+            }
+        }
+        Self { services, rewrite: self.rewrite.clone(), generation }
     }
 
     /// The route for `key`, whose parts are in lower case.
@@ -300,6 +314,23 @@ mod tests {
     fn under_the_suffix_only_a_local_service_is_served() {
         check("outbound_.8080_._.baz.ns2.global", Err(Miss::UnknownHost));
         check("outbound_.8080_._.foo.ns2.global", Err(Miss::UnknownHost));
+    }
+
+    #[test]
+    fn a_changed_table_shares_what_did_not_change() {
+        let before = table();
+        let host = |text| Host::parse(text).expect("a host");
+        let added = service("new.ns2.svc.cluster.local", ServiceKind::Kubernetes, true);
+        let changes =
+            vec![(host("new.ns2.svc.cluster.local"), Some(added)), (host("baz.ns2.global"), None)];
+        let after = before.with(changes, 2);
+        assert!(after.service("new.ns2.svc.cluster.local").is_some());
+        assert!(after.service("baz.ns2.global").is_none());
+        assert!(before.service("baz.ns2.global").is_some());
+        let route = |table: &RouteTable| {
+            Arc::clone(&table.service("bar.ns2.svc.cluster.local").expect("bar").routes[0])
+        };
+        assert!(Arc::ptr_eq(&route(&before), &route(&after)));
     }
 
     #[test]
