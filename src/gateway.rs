@@ -1,4 +1,390 @@
 //! The data plane: a connection from accept to its last byte.
 //!
-//! `bind` first (every error that should stop start-up), `run` later. Must not know: YAML,
+//! `bind` first (every error that should stop start-up), `start` later. Must not know: YAML,
 //! Kubernetes, files, keys, how the table came to be.
+//!
+//! A worker is a thread with a runtime of its own and its own listeners (`SO_REUSEPORT`); a
+//! connection is one task on one worker, and [`connection`](self) is its spine:
+//!
+//! ```text
+//! listener ─▶ connection ─▶ sniff ─▶ route ─▶ connect ─▶ first_flight ─▶ relay
+//!                 │            └── client_hello (pure)                     ├── machine (pure)
+//!                 │                                                        ├── copy
+//!                 └─▶ report (guard) ─▶ metrics, access_log                └── splice, pipes
+//! ```
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use self::{
+    access_log::AccessLog,
+    listener::{Admission, DEFER_ACCEPT_SECONDS},
+    relay::pipes::PipeBudget,
+    worker::{Command, Peer, Shared, Worker},
+};
+use crate::{
+    metrics as registry_of_metrics, net,
+    routing::{Keepalive, SharedTable},
+};
+
+pub mod client_hello;
+pub mod outcome;
+pub mod refuse;
+pub mod relay;
+
+mod access_log;
+mod connect;
+mod connection;
+mod first_flight;
+mod listener;
+mod metrics;
+mod registry;
+mod report;
+mod route;
+mod sniff;
+mod sweep;
+mod view;
+mod watchdog;
+mod worker;
+
+pub use access_log::{AccessLogConfig, Format, LogTo};
+pub use metrics::Ourselves;
+pub use route::ISTIO_ALPN;
+pub use sniff::SniffLimits;
+pub use view::ConnectionView;
+
+/// What the data plane is told at start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where connections arrive. Port 0 takes any.
+    pub listen: Vec<SocketAddr>,
+    /// Worker threads, at least 1.
+    pub workers: usize,
+    /// A ClientHello must offer one of these; empty opens the gate.
+    pub alpn: Vec<Box<[u8]>>,
+    /// Limits of the sniff.
+    pub sniff: SniffLimits,
+    /// How long one try to connect may take while another endpoint is left.
+    pub try_timeout: Duration,
+    /// How long an endpoint may be silent after the ClientHello while another is left.
+    pub server_hello_timeout: Option<Duration>,
+    /// Moving bytes.
+    pub relay: RelayConfig,
+    /// Live connections at once; two descriptors each.
+    pub connections_max: usize,
+    /// One line for each connection.
+    pub access_log: AccessLogConfig,
+}
+
+/// How bytes are moved and when a relay is ended.
+#[derive(Clone, Debug)]
+pub struct RelayConfig {
+    /// Bulk flows go through the kernel.
+    pub splice: bool,
+    /// Pipes at once, over all workers.
+    pub pipes_max: usize,
+    /// Where no DestinationRule says otherwise.
+    pub idle_timeout: Option<Duration>,
+    /// Where no DestinationRule says otherwise.
+    pub max_duration: Option<Duration>,
+    /// Both sides.
+    pub keepalive: Keepalive,
+    /// A peer that owes an acknowledgement and gives none for so long is gone.
+    pub vanished_after: Duration,
+    /// How long bytes taken before a reset may hold the reset back.
+    pub abort_linger: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([0; 16], 15443))],
+            workers: 1,
+            alpn: ISTIO_ALPN.iter().map(|name| name.as_bytes().into()).collect(),
+            sniff: SniffLimits { timeout: Duration::from_secs(5), bytes_max: 16 * 1024 },
+            try_timeout: Duration::from_secs(1),
+            server_hello_timeout: Some(Duration::from_secs(5)),
+            relay: RelayConfig::default(),
+            connections_max: 9_000,
+            access_log: AccessLogConfig {
+                format: Format::Off,
+                to: LogTo::File("/dev/stdout".into()),
+            },
+        }
+    }
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        Self {
+            splice: true,
+            pipes_max: 256,
+            idle_timeout: None,
+            max_duration: None,
+            keepalive: Keepalive {
+                time: Some(Duration::from_secs(30)),
+                interval: Some(Duration::from_secs(10)),
+                probes: Some(3),
+            },
+            vanished_after: Duration::from_secs(30),
+            abort_linger: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Why the data plane could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A listener.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address as it was asked for.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The access log.
+    #[error("cannot open the access log {to}: {source}")]
+    AccessLog {
+        /// Where lines were to go.
+        to: LogTo,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// A data plane that is bound and does not accept yet.
+#[derive(Debug)]
+pub struct Gateway {
+    config: Config,
+    /// One list for each worker.
+    listeners: Vec<Vec<Arc<TcpListener>>>,
+    addresses: Vec<SocketAddr>,
+    log: AccessLog,
+}
+
+impl Gateway {
+    /// Binds every listener, once for each worker, and opens the access log.
+    ///
+    /// # Errors
+    /// The first that fails, by address or path.
+    pub fn bind(config: Config) -> Result<Self, BindError> {
+        let mut listeners = vec![Vec::new(); config.workers.max(1)];
+        let mut addresses = Vec::new();
+        for wanted in &config.listen {
+            let mut address = *wanted;
+            for of_worker in &mut listeners {
+                let failed = |source| BindError::Listen { address: *wanted, source };
+                let socket = net::listen(address).map_err(failed)?;
+                // Port 0: the first takes one, the others share it.
+                address = socket.local_addr().map_err(failed)?;
+                of_worker.push(Arc::new(socket));
+            }
+            addresses.push(address);
+        }
+        let log = AccessLog::start(&config.access_log)
+            .map_err(|source| BindError::AccessLog { to: config.access_log.to.clone(), source })?;
+        Ok(Self { config, listeners, addresses, log })
+    }
+
+    /// The addresses that were bound.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Starts the workers; from here on connections are accepted.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(self, table: Arc<SharedTable>) -> io::Result<Running> {
+        let mut inboxes = Vec::new();
+        let mut peers = Vec::new();
+        for _ in &self.listeners {
+            let (commands, inbox) = mpsc::unbounded_channel();
+            inboxes.push(inbox);
+            peers.push(Peer {
+                commands,
+                live: AtomicUsize::new(0),
+                tick_ms: AtomicU64::new(0),
+                stopped: AtomicBool::new(false),
+            });
+        }
+        let shared = Arc::new(Shared {
+            admission: Arc::new(Admission::new(self.config.connections_max)),
+            pipes: Arc::new(PipeBudget::new(self.config.relay.pipes_max)),
+            metrics: Arc::default(),
+            own_ports: self.addresses.iter().map(SocketAddr::port).collect(),
+            log: self.log,
+            config: self.config,
+            table,
+            peers,
+            started: Instant::now(),
+            stopping: AtomicBool::new(false),
+        });
+        let mut threads = Vec::new();
+        let watched = self.listeners.clone();
+        for (index, (listeners, inbox)) in self.listeners.into_iter().zip(inboxes).enumerate() {
+            for socket in &listeners {
+                // Where it is missing, a silent client reaches us at once: slower, not wrong.
+                let _ = net::sys::set_defer_accept(&**socket, DEFER_ACCEPT_SECONDS);
+            }
+            let shared = Arc::clone(&shared);
+            let thread = std::thread::Builder::new().name(format!("worker-{index}"));
+            threads.push(thread.spawn(move || {
+                if let Err(error) = Worker::run(shared, index, listeners, inbox) {
+                    tracing::error!(%error, worker = index, "worker could not run");
+                }
+            })?);
+        }
+        Ok(Running { shared, threads, addresses: self.addresses, watched })
+    }
+}
+
+/// A data plane at work.
+#[derive(Debug)]
+pub struct Running {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    addresses: Vec<SocketAddr>,
+    watched: Vec<Vec<Arc<TcpListener>>>,
+}
+
+impl Running {
+    /// The addresses that were bound.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Live connections.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.shared.admission.live()
+    }
+
+    /// Worker threads.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.shared.peers.len()
+    }
+
+    /// Connections that may be live at once.
+    #[must_use]
+    pub fn connections_max(&self) -> usize {
+        self.shared.admission.max()
+    }
+
+    /// What is asked of it while it runs, by others than its owner.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.shared))
+    }
+
+    /// Accepts in the place of a worker that does not come round to it. Runs until dropped.
+    pub fn watch(&mut self) -> impl Future<Output = ()> + use<> {
+        let watched = self.watched.iter().map(|of| of.iter().map(Arc::downgrade).collect());
+        watchdog::watch(Arc::clone(&self.shared), watched.collect())
+    }
+
+    /// Stops accepting: what already waits in a backlog is served, and then the listeners close.
+    pub async fn stop_accepting(&mut self) {
+        self.watched.clear();
+        self.shared.stop_accepting().await;
+    }
+
+    /// Waits until no connection is live, at most until `deadline`. Gives how many were left.
+    pub async fn finished(&self, deadline: Duration) -> usize {
+        let until = Instant::now() + deadline;
+        while self.live() > 0 && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.live()
+    }
+
+    /// Ends what is left and the threads.
+    pub fn end(self) {
+        for peer in &self.shared.peers {
+            let _ = peer.commands.send(Command::Quit);
+        }
+        for thread in self.threads {
+            // A worker that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Questions to a data plane at work.
+#[derive(Clone, Debug)]
+pub struct Handle(Arc<Shared>);
+
+impl Handle {
+    /// The live connections of all workers. A worker that does not answer within a second is left
+    /// out.
+    pub async fn connections(&self) -> Vec<ConnectionView> {
+        let mut all = Vec::new();
+        for peer in &self.0.peers {
+            let (reply, answer) = oneshot::channel();
+            if peer.commands.send(Command::List(reply)).is_ok()
+                && let Ok(Ok(list)) = tokio::time::timeout(Duration::from_secs(1), answer).await
+            {
+                all.extend(list);
+            }
+        }
+        all
+    }
+
+    /// Live connections.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.0.admission.live()
+    }
+
+    /// Registers what a scrape reads of the data plane.
+    pub fn register(&self, registry: &mut registry_of_metrics::Metrics, us: Ourselves) {
+        metrics::register(&self.0, registry, us);
+    }
+
+    /// Stops accepting, as [`Running::stop_accepting`].
+    pub async fn stop_accepting(&self) {
+        self.0.stop_accepting().await;
+    }
+
+    /// How many connections ended with this outcome.
+    #[must_use]
+    pub fn ended(&self, outcome: outcome::Outcome) -> u64 {
+        self.0.metrics.ended(outcome)
+    }
+
+    /// Connections accepted so far.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.0.metrics.accepted()
+    }
+}
+
+impl Shared {
+    async fn stop_accepting(&self) {
+        self.stopping.store(true, Ordering::Release);
+        let mut stopped = Vec::new();
+        for peer in &self.peers {
+            let (done, when_done) = oneshot::channel();
+            let _ = peer.commands.send(Command::StopAccepting(done));
+            stopped.push(when_done);
+        }
+        for when_done in stopped {
+            // The worker drops the sender when its listeners are closed.
+            let _ = when_done.await;
+        }
+    }
+}

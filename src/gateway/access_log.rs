@@ -1,0 +1,245 @@
+//! One line for each connection, in Istio's text or JSON format, written by a thread of its own.
+//!
+//! The data path never waits for a log: a full queue drops the line and counts it. Bytes from the
+//! network are escaped here and nowhere else. Must not know: how a connection was served.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    time::{Duration, SystemTime},
+};
+
+use super::{outcome::Outcome, report::HelloFacts};
+use crate::{
+    routing::{Endpoint, Route},
+    telemetry::escape,
+};
+
+mod brief;
+mod json;
+mod text;
+
+/// How a line is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// No line.
+    Off,
+    /// Istio's default text format (1.9 and later).
+    #[default]
+    Text,
+    /// Istio's default JSON keys, and ours behind them.
+    Json,
+    /// A short sentence for people.
+    Brief,
+}
+
+/// Where lines go.
+#[derive(Clone, Debug)]
+pub struct AccessLogConfig {
+    /// How.
+    pub format: Format,
+    /// Where to.
+    pub to: LogTo,
+}
+
+/// Who gets the lines.
+#[derive(Clone, Debug)]
+pub enum LogTo {
+    /// A file that is appended to; `/dev/stdout` works.
+    File(PathBuf),
+    /// Somebody in this process.
+    Lines(tokio::sync::mpsc::UnboundedSender<String>),
+}
+
+impl std::fmt::Display for LogTo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Lines(_) => f.write_str("of this process"),
+        }
+    }
+}
+
+/// Lines that may wait for the disk; each is about 300 bytes.
+const QUEUE_LINES: usize = 16 * 1024;
+
+/// The handle that workers write to.
+#[derive(Clone, Debug)]
+pub(super) struct AccessLog {
+    format: Format,
+    queue: Queue,
+    dropped: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Debug)]
+enum Queue {
+    None,
+    Writer(SyncSender<String>),
+    Lines(tokio::sync::mpsc::UnboundedSender<String>),
+}
+
+/// All that one line tells.
+#[derive(Debug)]
+pub(super) struct Line<'a> {
+    pub(super) started: SystemTime,
+    pub(super) duration: Duration,
+    pub(super) outcome: Outcome,
+    pub(super) detail: Option<&'static str>,
+    pub(super) last_error: Option<&'a str>,
+    pub(super) attempts: u32,
+    pub(super) received: u64,
+    pub(super) sent: u64,
+    pub(super) spliced: bool,
+    pub(super) hello: Option<&'a HelloFacts>,
+    pub(super) route: Option<&'a Route>,
+    pub(super) endpoint: Option<&'a Endpoint>,
+    pub(super) upstream_local: Option<SocketAddr>,
+    pub(super) downstream_local: Option<SocketAddr>,
+    pub(super) downstream_remote: SocketAddr,
+}
+
+impl AccessLog {
+    /// Opens the file and starts the thread that writes to it.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or the thread not be started.
+    pub(super) fn start(config: &AccessLogConfig) -> io::Result<Self> {
+        let dropped = Arc::new(AtomicU64::new(0));
+        if config.format == Format::Off {
+            return Ok(Self { format: Format::Off, queue: Queue::None, dropped });
+        }
+        let path = match &config.to {
+            LogTo::File(path) => path,
+            LogTo::Lines(lines) => {
+                let queue = Queue::Lines(lines.clone());
+                return Ok(Self { format: config.format, queue, dropped });
+            }
+        };
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+        let (queue, lines) = sync_channel(QUEUE_LINES);
+        std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || write_all(&lines, io::BufWriter::new(file)))?;
+        Ok(Self { format: config.format, queue: Queue::Writer(queue), dropped })
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.format != Format::Off
+    }
+
+    /// Queues a line, or drops and counts it when the queue is full.
+    pub(super) fn write(&self, line: &Line<'_>) {
+        let text = match self.format {
+            Format::Off => return,
+            Format::Text => text::format(line),
+            Format::Json => json::format(line),
+            Format::Brief => brief::format(line),
+        };
+        let taken = match &self.queue {
+            Queue::None => true,
+            Queue::Writer(queue) => queue.try_send(text).is_ok(),
+            Queue::Lines(lines) => lines.send(text).is_ok(),
+        };
+        if !taken {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Lines that were dropped.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// Writes until every sender is gone; flushes when the queue is empty.
+fn write_all(lines: &Receiver<String>, mut file: impl Write) {
+    while let Ok(line) = lines.recv() {
+        // A disk that is full loses lines, not connections.
+        let _ = file.write_all(line.as_bytes());
+        while let Ok(line) = lines.try_recv() {
+            let _ = file.write_all(line.as_bytes());
+        }
+        let _ = file.flush();
+    }
+}
+
+impl Line<'_> {
+    /// What the client asked for, made harmless.
+    fn server_name(&self) -> Option<String> {
+        let name = self.hello?.server_name.as_deref()?;
+        Some(escape(name).to_string())
+    }
+
+    /// Our reason, and the rule behind it.
+    fn reason(&self) -> String {
+        let mut reason = self.outcome.reason().to_owned();
+        if let Some(detail) = self.detail {
+            let _ = write!(reason, ":{detail}");
+        }
+        reason
+    }
+
+    /// Envoy's response code details, for those who grep for them.
+    fn code_details(&self) -> Option<&'static str> {
+        (self.outcome.flags() == "NR").then_some("filter_chain_not_found")
+    }
+}
+
+/// `2026-11-22T19:28:20.123Z`, as Istio writes it (RFC 3339, UTC, milliseconds).
+fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let milli = since.subsec_millis();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+}
+
+/// Year, month and day of a number of days since 1970-01-01, in the Gregorian calendar: counted
+/// in years that begin in March, so that the leap day is the last of its year.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468; // since 0000-03-01
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_as_istio_writes_it() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399, "2000-02-28T23:59:59.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (1_767_225_600, "2026-01-01T00:00:00.000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+        ] {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(timestamp(time), expected);
+        }
+    }
+
+    #[test]
+    fn a_full_queue_drops_lines_and_counts_them() {
+        let (queue, _lines) = sync_channel(0);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let log = AccessLog { format: Format::Text, queue: Queue::Writer(queue), dropped };
+        log.write(&text::tests::line());
+        assert_eq!(log.dropped(), 1);
+    }
+}

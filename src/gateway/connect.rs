@@ -1,0 +1,149 @@
+//! Stage 4, connect: pick an endpoint, dial it, try another.
+//!
+//! `connectTimeout` bounds the stage. A try is cut short only while another candidate is left; the
+//! last has the rest of the time. The result of a connect is learned from the first write, so the
+//! ClientHello is written here. Must not know: what a ClientHello is, or what is written later.
+
+use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpStream, time::Instant};
+
+use super::{outcome::Outcome, report::Report, worker::Worker};
+use crate::{
+    net,
+    routing::{EndpointSet, Lease, Pick, RouteState, Tried},
+};
+
+/// The endpoints of one connection, each tried once at most.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    set: Arc<EndpointSet>,
+    route: Arc<RouteState>,
+    tried: Tried,
+    deadline: Instant,
+    try_timeout: Duration,
+}
+
+/// Why no endpoint was connected. The last try speaks for all.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    /// What the kernel said.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// Nobody answered.
+    #[error("connect timeout")]
+    Timeout,
+    /// The endpoint is this gateway.
+    #[error("loop: the endpoint is this gateway's own listener")]
+    Ourselves,
+}
+
+impl Dialer {
+    /// Prepares to dial; the connect timeout runs from now.
+    pub(super) fn new(worker: &Worker, set: Arc<EndpointSet>, route: Arc<RouteState>) -> Self {
+        let deadline = Instant::now() + set.policy().connect_timeout;
+        let try_timeout = worker.config().try_timeout;
+        Self { set, route, tried: Tried::new(), deadline, try_timeout }
+    }
+
+    /// True while there is an endpoint that was not tried.
+    pub(super) fn has_next(&self) -> bool {
+        self.tried.len() < self.set.endpoints().len()
+    }
+
+    /// Connects to an endpoint that was not tried yet and writes what it takes of `first`, at
+    /// once: one that is up, if there is any.
+    ///
+    /// # Errors
+    /// The outcome, when none could be connected to in time, or the client reset meanwhile.
+    pub(super) async fn dial(
+        &mut self,
+        worker: &Worker,
+        report: &mut Report,
+        first: &[u8],
+    ) -> Result<Dialled, Outcome> {
+        let mut last = Outcome::NoEndpoint;
+        loop {
+            let Some(lease) = self.pick(worker) else { return Err(last) };
+            report.trying(lease.endpoint());
+            let patience = if self.has_next() {
+                self.deadline.min(Instant::now() + self.try_timeout)
+            } else {
+                self.deadline
+            };
+            let connected = tokio::select! {
+                biased;
+                connected = connect(worker, lease.endpoint().address, patience, first) => connected,
+                () = client_reset(&report.connection().downstream) => {
+                    return Err(Outcome::ClientGoneBeforeConnect);
+                }
+            };
+            worker.shared().metrics.dialled(connected.is_ok());
+            match connected {
+                Ok((stream, written)) => return Ok(Dialled { stream, lease, written }),
+                Err(error) => {
+                    report.try_failed(&error);
+                    last = match error {
+                        DialError::Timeout => Outcome::ConnectTimeout,
+                        DialError::Io(_) | DialError::Ourselves => Outcome::ConnectFailed,
+                    };
+                }
+            }
+            if Instant::now() >= self.deadline {
+                return Err(Outcome::ConnectTimeout);
+            }
+        }
+    }
+
+    fn pick(&mut self, worker: &Worker) -> Option<Lease> {
+        let pick =
+            Pick { tried: &self.tried, turn: self.route.next_turn(), random: worker.random() };
+        let (index, lease) = self.set.pick(pick)?;
+        self.tried.push(index);
+        Some(lease)
+    }
+}
+
+/// A connected endpoint.
+#[derive(Debug)]
+pub(super) struct Dialled {
+    pub(super) stream: TcpStream,
+    pub(super) lease: Lease,
+    /// How much of the first bytes was written.
+    pub(super) written: usize,
+}
+
+/// Dials one address and writes the first bytes to it.
+async fn connect(
+    worker: &Worker,
+    address: SocketAddr,
+    patience: Instant,
+    first: &[u8],
+) -> Result<(TcpStream, usize), DialError> {
+    let stream = net::start_connect(address)?;
+    if worker.shared().own_ports.contains(&address.port()) {
+        // A connection between an address and itself stays on this host, and the port is ours.
+        // The kernel chose the local address when the connect began.
+        if stream.local_addr()?.ip() == address.ip() {
+            return Err(DialError::Ourselves);
+        }
+    }
+    let write = poll_fn(|context| net::poll_send(&stream, context, first));
+    match tokio::time::timeout_at(patience, write).await {
+        Ok(written) => {
+            let written = written?;
+            Ok((stream, written))
+        }
+        Err(_) => Err(DialError::Timeout),
+    }
+}
+
+/// Returns when the client has reset. Further bytes and a FIN are left for later: they do not end
+/// a dial.
+async fn client_reset(stream: &TcpStream) {
+    let woken = poll_fn(|context| stream.poll_read_ready(context)).await;
+    let gone = woken.is_err() || net::sys::tcp_info(stream).is_ok_and(|info| info.closed);
+    if !gone {
+        std::future::pending::<()>().await;
+    }
+}

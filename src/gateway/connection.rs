@@ -1,0 +1,168 @@
+//! The spine: one function runs the stages in order and holds every branch of the path.
+//!
+//! Read this to know what happens to a connection. Each stage is a leaf in a file named after it:
+//! it takes what it needs and gives a value, or the outcome that ends the connection. Must not
+//! know: how any stage does its work.
+
+use std::{rc::Rc, sync::Arc};
+
+use super::{
+    connect::Dialer,
+    first_flight::{Answer, Failure, FirstFlight},
+    outcome::{Outcome, Stage},
+    refuse::{alert_for, refuse},
+    registry::Limits,
+    relay::{
+        self, Opening, Relay, RelayEnd,
+        machine::{Loss, Side, Verdict},
+    },
+    report::Report,
+    route::route,
+    sniff::sniff,
+    worker::Worker,
+};
+
+/// Serves one accepted connection to its end.
+///
+/// Everything before the relay is one boxed future, dropped before the relay begins: an idle
+/// connection does not pay for the stages behind it.
+pub(super) async fn run(worker: Rc<Worker>, mut report: Box<Report>) {
+    let connection = Rc::clone(report.connection());
+    match Box::pin(open(&worker, &mut report)).await {
+        Ok(opening) => {
+            let end = Relay::new(Rc::clone(&worker), Rc::clone(&connection), opening).await;
+            Box::pin(close(&worker, &mut report, end)).await;
+        }
+        Err(End::Refused(outcome)) => {
+            report.end(outcome);
+            let word = alert_for(outcome).map(|alert| alert.record().to_vec());
+            Box::pin(refuse(&worker, &connection.downstream, word)).await;
+        }
+        Err(End::Alerted(alert)) => {
+            report.end(Outcome::FirstFlightFailed);
+            Box::pin(refuse(&worker, &connection.downstream, Some(alert))).await;
+        }
+        Err(End::Reset(outcome)) => {
+            report.end(outcome);
+            crate::net::reset_on_close(&connection.downstream);
+        }
+    }
+}
+
+/// How a connection ends that never reached the relay.
+enum End {
+    /// By a word of ours and a FIN.
+    Refused(Outcome),
+    /// By the word of an endpoint that is gone, and a FIN.
+    Alerted(Vec<u8>),
+    /// As the endpoint ended it: by RST.
+    Reset(Outcome),
+}
+
+impl From<Outcome> for End {
+    fn from(outcome: Outcome) -> Self {
+        Self::Refused(outcome)
+    }
+}
+
+/// Sniff, route, connect, first flight.
+async fn open(worker: &Rc<Worker>, report: &mut Report) -> Result<Opening, End> {
+    let connection = Rc::clone(report.connection());
+    let sniffed = sniff(worker, report).await?;
+    report.heard(&sniffed.hello);
+
+    connection.enter(Stage::Route);
+    let table = worker.shared().table.load();
+    let route = route(&sniffed.hello, &worker.config().alpn, &table)?;
+    drop(table);
+    let set = route.endpoints.load_full();
+    let permit = route.state.admit(set.policy().max_connections).ok_or(Outcome::ConnectionLimit)?;
+    report.routed(&route, permit);
+    connection.limits.set(limits(worker, set.policy()));
+    let mut dialer = Dialer::new(worker, set, Arc::clone(&route.state));
+    drop(route);
+
+    let mut flight = FirstFlight::new(sniffed);
+    loop {
+        connection.enter(Stage::Connect);
+        let dialled = match dialer.dial(worker, report, flight.wire()).await {
+            Ok(dialled) => dialled,
+            // There is no other to ask after all, so the alert that we have is the answer.
+            Err(outcome) => return Err(flight.take_alert().map_or(outcome.into(), End::Alerted)),
+        };
+        connection.enter(Stage::FirstFlight);
+        let patience = worker.config().server_hello_timeout.filter(|_| dialer.has_next());
+        let upstream = dialled.stream;
+        match flight.run(worker, &connection, &upstream, dialled.written, patience).await {
+            Answer::Failed(failure, opening) if may_replay(&flight, failure, &dialer) => {
+                report.try_failed(failure.as_str());
+                worker.shared().metrics.replayed();
+                if failure == Failure::Alert {
+                    flight.ask_another(opening.to_downstream);
+                }
+            }
+            Answer::Failed(Failure::Reset, _) => {
+                report.try_failed(Failure::Reset.as_str());
+                return Err(End::Reset(Outcome::FirstFlightFailed));
+            }
+            // A FIN or an alert that nobody else could better is relayed like any other word.
+            Answer::Failed(_, opening) | Answer::Settled(opening) => {
+                report.settled(upstream, dialled.lease);
+                connection.enter(Stage::Relay);
+                return Ok(opening);
+            }
+            Answer::Ended(outcome) => {
+                // One side reset before anything was settled: the other is told by RST.
+                crate::net::reset_on_close(&upstream);
+                return Err(End::Reset(outcome));
+            }
+        }
+    }
+}
+
+/// Another endpoint is asked while there is one; because of an alert only once, since the client
+/// may well deserve it.
+fn may_replay(flight: &FirstFlight, failure: Failure, dialer: &Dialer) -> bool {
+    let asked_enough = failure == Failure::Alert && flight.asked_another();
+    dialer.has_next() && !asked_enough
+}
+
+/// Ends both sockets as the relay ended, and records it.
+async fn close(worker: &Worker, report: &mut Report, end: RelayEnd) {
+    let connection = Rc::clone(report.connection());
+    let Some(served) = connection.served.get() else { return };
+    let (downstream, upstream) = (&connection.downstream, &served.upstream);
+    let outcome = match end {
+        RelayEnd::Peers(Verdict::Finished) => Outcome::Finished,
+        RelayEnd::Peers(Verdict::Lost(side, loss)) => {
+            let (lost, other) = match side {
+                Side::Downstream => (downstream, upstream),
+                Side::Upstream => (upstream, downstream),
+            };
+            relay::pass_reset(other, lost, worker.config().relay.abort_linger).await;
+            match (side, loss) {
+                (Side::Downstream, Loss::Reset) => Outcome::ClientReset,
+                (Side::Downstream, Loss::Vanished) => Outcome::ClientVanished,
+                (Side::Upstream, Loss::Reset) => Outcome::EndpointReset,
+                (Side::Upstream, Loss::Vanished) => Outcome::EndpointVanished,
+            }
+        }
+        RelayEnd::Ordered(outcome) => {
+            // FIN to both; what was in flight is in the kernel's hands.
+            let _ = crate::net::shutdown_write(downstream);
+            let _ = crate::net::shutdown_write(upstream);
+            outcome
+        }
+    };
+    report.end(outcome);
+}
+
+/// Times of the route's policy, or else of the settings.
+fn limits(worker: &Worker, policy: &crate::routing::Policy) -> Limits {
+    let relay = &worker.config().relay;
+    Limits {
+        idle_timeout: policy.idle_timeout.or(relay.idle_timeout).filter(|t| !t.is_zero()),
+        max_duration: policy.max_duration.or(relay.max_duration).filter(|t| !t.is_zero()),
+        upstream_keepalive: policy.keepalive,
+    }
+}

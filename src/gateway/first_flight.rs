@@ -1,0 +1,292 @@
+//! The time between the ClientHello and the endpoint's first byte: already a relay, and the hello
+//! is still ours.
+//!
+//! While it is *replayable* an endpoint that resets, closes, stays silent or refuses by alert
+//! costs the client nothing: the same hello goes to another endpoint. It is replayable while no
+//! byte of the server was passed on, what went upstream is exactly the hello (and at most one
+//! ChangeCipherSpec record, and FIN), and the hello has no `early_data` (RFC 8446 §8: 0-RTT data
+//! must not be sent twice). The first further byte of the client makes it final; bytes are never
+//! held back to stay replayable. Must not know: how an endpoint is picked.
+
+use std::{
+    io,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{net::TcpStream, time::Instant};
+
+use super::{
+    outcome::Outcome,
+    registry::Connection,
+    relay::{Opening, machine::Side},
+    sniff::Sniffed,
+    worker::Worker,
+};
+use crate::net;
+
+/// A dummy ChangeCipherSpec that TLS 1.3 clients send behind their hello (RFC 8446 §D.4).
+const CHANGE_CIPHER_SPEC: [u8; 6] = [20, 3, 3, 0, 1, 1];
+
+/// What the client has said so far, for as long as it may have to be said again.
+#[derive(Debug)]
+pub(super) struct FirstFlight {
+    wire: Vec<u8>,
+    hello_len: usize,
+    early_data: bool,
+    client_ended: bool,
+    /// The alert of the endpoint before, when the same hello is tried a second time for it.
+    alert: Option<Vec<u8>>,
+}
+
+/// How one endpoint answered.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// It is the connection's endpoint now: the relay goes on from here.
+    Settled(Opening),
+    /// It failed and the connection is replayable. If nobody else is asked, the relay begins with
+    /// the opening.
+    Failed(Failure, Opening),
+    /// The client reset, or the endpoint did when nothing could be replayed.
+    Ended(Outcome),
+}
+
+/// How an endpoint failed before its first byte was passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// RST.
+    Reset,
+    /// FIN without a byte.
+    Closed,
+    /// No byte in time.
+    Silent,
+    /// A fatal alert as its first record.
+    Alert,
+}
+
+impl Failure {
+    /// For the log.
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Reset => "reset before its first byte",
+            Self::Closed => "closed before its first byte",
+            Self::Silent => "no first byte in time",
+            Self::Alert => "fatal alert as its first record",
+        }
+    }
+}
+
+impl FirstFlight {
+    /// Begins with what the sniff read.
+    pub(super) fn new(sniffed: Sniffed) -> Self {
+        Self {
+            hello_len: sniffed.hello.wire_len,
+            early_data: sniffed.hello.early_data,
+            wire: sniffed.wire,
+            client_ended: false,
+            alert: None,
+        }
+    }
+
+    /// What is sent to each endpoint first.
+    pub(super) fn wire(&self) -> &[u8] {
+        &self.wire
+    }
+
+    /// The last endpoint refused by alert: one other is asked, and its word counts.
+    pub(super) fn ask_another(&mut self, alert: Vec<u8>) {
+        self.alert = Some(alert);
+    }
+
+    /// True when another endpoint was asked already because of an alert.
+    pub(super) fn asked_another(&self) -> bool {
+        self.alert.is_some()
+    }
+
+    /// The alert of the endpoint before, for when no other could be connected to.
+    pub(super) fn take_alert(&mut self) -> Option<Vec<u8>> {
+        self.alert.take()
+    }
+
+    fn is_replayable(&self) -> bool {
+        let behind = self.wire.get(self.hello_len..).unwrap_or_default();
+        !self.early_data && (behind.is_empty() || *behind == CHANGE_CIPHER_SPEC)
+    }
+
+    /// Waits for the endpoint's first byte, passing on whatever the client says meanwhile.
+    ///
+    /// `written` bytes of the wire are sent already. `patience` is how long an endpoint may be
+    /// silent while there is another that could be asked.
+    pub(super) async fn run(
+        &mut self,
+        worker: &Worker,
+        connection: &Connection,
+        upstream: &TcpStream,
+        written: usize,
+        patience: Option<Duration>,
+    ) -> Answer {
+        let mut attempt = Attempt { written, finished: false };
+        let answer = std::future::poll_fn(|context| {
+            self.poll_answer(worker, connection, upstream, &mut attempt, context)
+        });
+        let Some(patience) = patience else { return answer.await };
+        match tokio::time::timeout_at(Instant::now() + patience, answer).await {
+            Ok(answer) => answer,
+            Err(_) if self.is_replayable() => {
+                Answer::Failed(Failure::Silent, self.opening(&attempt))
+            }
+            Err(_) => Answer::Settled(self.opening(&attempt)),
+        }
+    }
+
+    fn poll_answer(
+        &mut self,
+        worker: &Worker,
+        connection: &Connection,
+        upstream: &TcpStream,
+        attempt: &mut Attempt,
+        context: &mut Context<'_>,
+    ) -> Poll<Answer> {
+        if let Some(answer) = self.send(upstream, attempt, context) {
+            return Poll::Ready(answer);
+        }
+        let mut scratch = worker.scratch();
+        match net::poll_recv(upstream, context, &mut scratch) {
+            Poll::Ready(result) => {
+                return Poll::Ready(self.heard_upstream(result, &scratch, attempt));
+            }
+            Poll::Pending => {}
+        }
+        // Back-pressure: nothing is read that could not be sent. After a FIN there is only an
+        // RST to come, and the relay or the next write will tell.
+        if attempt.written < self.wire.len() || self.client_ended {
+            return Poll::Pending;
+        }
+        match net::poll_recv(&connection.downstream, context, &mut scratch) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(0)) => {
+                self.client_ended = true;
+                match self.send(upstream, attempt, context) {
+                    Some(answer) => Poll::Ready(answer),
+                    None => Poll::Pending,
+                }
+            }
+            Poll::Ready(Ok(n)) => {
+                connection.note_taken(Side::Downstream, n);
+                let bytes = scratch.get(..n).unwrap_or_default();
+                let replayable_still = self.is_replayable()
+                    && self.wire.len() == self.hello_len
+                    && *bytes == CHANGE_CIPHER_SPEC;
+                if !replayable_still {
+                    let mut opening = self.opening(attempt);
+                    opening.to_upstream.extend_from_slice(bytes);
+                    return Poll::Ready(Answer::Settled(opening));
+                }
+                self.wire.extend_from_slice(bytes);
+                drop(scratch);
+                // Sends it and registers for the rest.
+                self.poll_answer(worker, connection, upstream, attempt, context)
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(Answer::Ended(Outcome::ClientReset)),
+        }
+    }
+
+    /// Sends what is not sent, and then the FIN if the client sent one.
+    fn send(
+        &mut self,
+        upstream: &TcpStream,
+        attempt: &mut Attempt,
+        context: &mut Context<'_>,
+    ) -> Option<Answer> {
+        loop {
+            let rest = self.wire.get(attempt.written..).unwrap_or_default();
+            if rest.is_empty() {
+                break;
+            }
+            match net::poll_send(upstream, context, rest) {
+                Poll::Pending => return None,
+                Poll::Ready(Ok(n)) => attempt.written += n,
+                Poll::Ready(Err(_)) => return Some(self.reset(attempt)),
+            }
+        }
+        if self.client_ended && !attempt.finished {
+            if net::shutdown_write(upstream).is_err() {
+                return Some(self.reset(attempt));
+            }
+            attempt.finished = true;
+        }
+        None
+    }
+
+    fn heard_upstream(
+        &mut self,
+        result: io::Result<usize>,
+        scratch: &[u8],
+        attempt: &Attempt,
+    ) -> Answer {
+        let opening = self.opening(attempt);
+        match result {
+            Ok(0) => {
+                let opening = Opening { upstream_ended: true, ..opening };
+                if self.is_replayable() {
+                    Answer::Failed(Failure::Closed, opening)
+                } else {
+                    Answer::Settled(opening)
+                }
+            }
+            Ok(n) => {
+                let bytes = scratch.get(..n).unwrap_or_default();
+                let opening = Opening { to_downstream: bytes.to_vec(), ..opening };
+                if is_fatal_alert(bytes) && self.is_replayable() {
+                    Answer::Failed(Failure::Alert, opening)
+                } else {
+                    Answer::Settled(opening)
+                }
+            }
+            Err(_) => self.reset(attempt),
+        }
+    }
+
+    fn reset(&self, attempt: &Attempt) -> Answer {
+        if self.is_replayable() {
+            Answer::Failed(Failure::Reset, self.opening(attempt))
+        } else {
+            Answer::Ended(Outcome::EndpointReset)
+        }
+    }
+
+    /// What the relay begins with.
+    fn opening(&self, attempt: &Attempt) -> Opening {
+        Opening {
+            to_upstream: self.wire.get(attempt.written..).unwrap_or_default().to_vec(),
+            downstream_ended: self.client_ended,
+            downstream_finished: attempt.finished,
+            ..Opening::default()
+        }
+    }
+}
+
+/// What one endpoint got of the wire.
+#[derive(Debug)]
+struct Attempt {
+    written: usize,
+    finished: bool,
+}
+
+/// A plain alert record of level fatal: what a server sends instead of a ServerHello.
+fn is_fatal_alert(bytes: &[u8]) -> bool {
+    matches!(bytes, [21, 3, _, 0, 2, 2, _, ..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_hello_or_a_warning_is_no_fatal_alert() {
+        assert!(is_fatal_alert(&[21, 3, 3, 0, 2, 2, 40]));
+        assert!(!is_fatal_alert(&[21, 3, 3, 0, 2, 1, 0]));
+        assert!(!is_fatal_alert(&[22, 3, 3, 0, 2, 2, 40]));
+        assert!(!is_fatal_alert(&[21, 3, 3]));
+    }
+}

@@ -1,0 +1,344 @@
+//! Stage 5, relay: both directions to the end.
+//!
+//! Runs [`machine`] over two sockets. Each flow copies while reads are small and splices when they
+//! are bulk; a pipe is held only while bytes are in it. Must not know: TLS, routes, why a
+//! connection is ended from outside.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::net::TcpStream;
+
+use self::{
+    copy::Leftover,
+    machine::{Event, Flow, Loss, Machine, Side, Step, Verdict},
+    pipes::Pipe,
+};
+use super::{
+    outcome::Outcome,
+    registry::{Connection, Signal},
+    worker::Worker,
+};
+use crate::net;
+
+pub(super) mod copy;
+pub mod machine;
+pub mod pipes;
+pub(super) mod splice;
+
+/// At most so many bytes of one flow in one wake, so that a fast pair cannot starve the others.
+const WAKE_BYTES_MAX: usize = 1 << 20;
+/// A read of at least this is bulk. Below it, two copies cost less than two more system calls.
+const BULK_READ: usize = 32 * 1024;
+/// So many bulk reads in a row make a flow splice.
+const BULK_READS: u8 = 3;
+/// A splice that moved less than this sends the flow back to copying.
+const QUIET_READ: usize = 8 * 1024;
+
+/// What the first flight left for the relay to begin with.
+#[derive(Debug, Default)]
+pub(super) struct Opening {
+    /// Taken from the client, not delivered yet.
+    pub(super) to_upstream: Vec<u8>,
+    /// Taken from the endpoint, not delivered yet.
+    pub(super) to_downstream: Vec<u8>,
+    /// The client's FIN was read.
+    pub(super) downstream_ended: bool,
+    /// The client's FIN was passed on.
+    pub(super) downstream_finished: bool,
+    /// The endpoint's FIN was read.
+    pub(super) upstream_ended: bool,
+}
+
+/// How the relay ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum RelayEnd {
+    /// By what the peers did.
+    Peers(Verdict),
+    /// From outside: the sweep or a shutdown.
+    Ordered(Outcome),
+}
+
+/// The future that moves bytes. Its size is what an idle connection costs besides its sockets.
+pub(super) struct Relay {
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    machine: Machine,
+    up: Hand,
+    down: Hand,
+}
+
+/// What one flow holds between wakes.
+#[derive(Debug, Default)]
+struct Hand {
+    leftover: Leftover,
+    pipe: Option<Pipe>,
+    bulk_reads: u8,
+}
+
+enum Pumped {
+    /// Nothing more to do until a socket is ready.
+    Waiting,
+    /// There may be more; others first.
+    Yield,
+}
+
+impl Relay {
+    pub(super) fn new(worker: Rc<Worker>, connection: Rc<Connection>, opening: Opening) -> Self {
+        let now = worker.now();
+        let mut machine = Machine::new();
+        let mut note = |event| machine.on(event, now);
+        note(Event::Took(Flow::UP, opening.to_upstream.len()));
+        note(Event::Took(Flow::DOWN, opening.to_downstream.len()));
+        if opening.downstream_ended {
+            note(Event::Ended(Flow::UP));
+        }
+        if opening.downstream_finished {
+            note(Event::Finished(Flow::UP));
+        }
+        if opening.upstream_ended {
+            note(Event::Ended(Flow::DOWN));
+        }
+        let hand = |bytes| Hand { leftover: Leftover::new(bytes), ..Hand::default() };
+        let (up, down) = (hand(opening.to_upstream), hand(opening.to_downstream));
+        Self { worker, connection, machine, up, down }
+    }
+
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<RelayEnd> {
+        match self.connection.take_signal() {
+            Some(Signal::End(outcome)) => return Poll::Ready(RelayEnd::Ordered(outcome)),
+            Some(Signal::Lost(side, loss)) => self.note(Event::Lost(side, loss)),
+            Some(Signal::Look) | None => {}
+        }
+        let connection = Rc::clone(&self.connection);
+        let Some(served) = connection.served.get() else {
+            return Poll::Ready(RelayEnd::Ordered(Outcome::Panicked));
+        };
+        let (downstream, upstream) = (&connection.downstream, &served.upstream);
+        let mut yielded = false;
+        loop {
+            let losing = self.machine.is_losing();
+            let up = self.pump(Flow::UP, downstream, upstream, context);
+            let down = self.pump(Flow::DOWN, upstream, downstream, context);
+            yielded |= matches!((up, down), (Pumped::Yield, _) | (_, Pumped::Yield));
+            // A loss seen by the second flow changes what the first has to do.
+            if losing == self.machine.is_losing() {
+                break;
+            }
+        }
+        let now = self.worker.now();
+        if let Some(verdict) = self.machine.verdict(now, self.worker.config().relay.abort_linger) {
+            return Poll::Ready(RelayEnd::Peers(verdict));
+        }
+        self.connection.set_stuck(self.machine.is_losing(), |side| {
+            self.machine.step(Flow(side)) == Step::Write
+        });
+        if yielded {
+            context.waker().wake_by_ref();
+        } else {
+            self.connection.park(context.waker());
+        }
+        Poll::Pending
+    }
+
+    /// Does what the machine says for one flow until it has to wait.
+    fn pump(
+        &mut self,
+        flow: Flow,
+        source: &TcpStream,
+        sink: &TcpStream,
+        context: &mut Context<'_>,
+    ) -> Pumped {
+        let mut moved = 0;
+        loop {
+            if moved >= WAKE_BYTES_MAX {
+                return Pumped::Yield;
+            }
+            let done = match self.machine.step(flow) {
+                Step::Read => self.read(flow, source, sink, context),
+                Step::Write => self.write(flow, sink, context),
+                Step::Finish => {
+                    self.note(match net::shutdown_write(sink) {
+                        Ok(()) => Event::Finished(flow),
+                        Err(_) => Event::Lost(flow.sink(), Loss::Reset),
+                    });
+                    Poll::Ready(0)
+                }
+                Step::Rest => {
+                    *self.hand(flow) = Hand::default();
+                    return Pumped::Waiting;
+                }
+            };
+            match done {
+                Poll::Ready(n) => moved += n,
+                Poll::Pending => return Pumped::Waiting,
+            }
+        }
+    }
+
+    /// Takes bytes from the source, and passes on at once what was copied.
+    fn read(
+        &mut self,
+        flow: Flow,
+        source: &TcpStream,
+        sink: &TcpStream,
+        context: &mut Context<'_>,
+    ) -> Poll<usize> {
+        let splicing = self.worker.config().relay.splice && !self.worker.splice_unsupported();
+        if splicing && self.hand(flow).bulk_reads >= BULK_READS {
+            let pool = Rc::clone(self.worker.pipes());
+            if let Some(pipe) = pool.borrow() {
+                return self.fill(flow, source, pipe, context);
+            }
+        }
+        let worker = Rc::clone(&self.worker);
+        let mut scratch = worker.scratch();
+        match net::poll_recv(source, context, &mut scratch) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(n)) => {
+                let hand = self.hand(flow);
+                hand.bulk_reads =
+                    if n >= BULK_READ { hand.bulk_reads.saturating_add(1) } else { 0 };
+                self.took(flow, n);
+                if n > 0 {
+                    let bytes = scratch.get(..n).unwrap_or_default();
+                    match copy::pass(sink, context, bytes) {
+                        Ok((written, leftover)) => {
+                            self.hand(flow).leftover = leftover;
+                            self.delivered(flow, written);
+                        }
+                        Err(error) => self.lost(flow.sink(), &error),
+                    }
+                }
+                Poll::Ready(n)
+            }
+            Poll::Ready(Err(error)) => {
+                self.lost(flow.source(), &error);
+                Poll::Ready(0)
+            }
+        }
+    }
+
+    /// Takes bytes from the source into a pipe.
+    fn fill(
+        &mut self,
+        flow: Flow,
+        source: &TcpStream,
+        mut pipe: Pipe,
+        context: &mut Context<'_>,
+    ) -> Poll<usize> {
+        match splice::poll_fill(source, context, &mut pipe) {
+            // The pipe is empty and goes back: an idle connection holds none.
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(n)) => {
+                let hand = self.hand(flow);
+                if n < QUIET_READ {
+                    hand.bulk_reads = 0;
+                }
+                if n > 0 {
+                    hand.pipe = Some(pipe);
+                }
+                self.connection.note_spliced(n);
+                self.took(flow, n);
+                Poll::Ready(n)
+            }
+            Poll::Ready(Err(error)) if splice::is_unsupported(&error) => {
+                self.worker.note_splice_unsupported(&error);
+                Poll::Ready(0)
+            }
+            Poll::Ready(Err(error)) => {
+                self.lost(flow.source(), &error);
+                Poll::Ready(0)
+            }
+        }
+    }
+
+    /// Delivers what is held, be it in memory or in a pipe.
+    fn write(&mut self, flow: Flow, sink: &TcpStream, context: &mut Context<'_>) -> Poll<usize> {
+        let hand = self.hand(flow);
+        let result = match &mut hand.pipe {
+            _ if !hand.leftover.is_empty() => hand.leftover.poll_flush(sink, context),
+            Some(pipe) => splice::poll_drain(sink, context, pipe),
+            None => Poll::Ready(Err(io::Error::other("bytes are held by nobody"))),
+        };
+        match result {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(n)) => {
+                if hand.pipe.as_ref().is_some_and(Pipe::is_empty) {
+                    hand.pipe = None;
+                }
+                self.delivered(flow, n);
+                Poll::Ready(n)
+            }
+            Poll::Ready(Err(error)) => {
+                self.lost(flow.sink(), &error);
+                Poll::Ready(0)
+            }
+        }
+    }
+
+    fn took(&mut self, flow: Flow, n: usize) {
+        if n == 0 {
+            self.note(Event::Ended(flow));
+            return;
+        }
+        self.connection.note_taken(flow.source(), n);
+        self.note(Event::Took(flow, n));
+    }
+
+    fn delivered(&mut self, flow: Flow, n: usize) {
+        self.connection.note_delivered(flow.sink(), n);
+        self.note(Event::Delivered(flow, n));
+    }
+
+    fn lost(&mut self, side: Side, error: &io::Error) {
+        let vanished = error.kind() == io::ErrorKind::TimedOut;
+        let loss = if vanished { Loss::Vanished } else { Loss::Reset };
+        self.note(Event::Lost(side, loss));
+    }
+
+    fn note(&mut self, event: Event) {
+        self.machine.on(event, self.worker.now());
+    }
+
+    fn hand(&mut self, flow: Flow) -> &mut Hand {
+        if flow == Flow::UP { &mut self.up } else { &mut self.down }
+    }
+}
+
+impl Future for Relay {
+    type Output = RelayEnd;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<RelayEnd> {
+        self.get_mut().poll_end(context)
+    }
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay").field("machine", &self.machine).finish_non_exhaustive()
+    }
+}
+
+/// Resets both sockets on their close: the lost one, and the other once its send queue is empty
+/// or `linger` has passed. There is no event for an empty send queue, so it is polled at 1, 2,
+/// 4 … 64 ms.
+pub(super) async fn pass_reset(other: &TcpStream, lost: &TcpStream, linger: Duration) {
+    net::reset_on_close(lost);
+    let deadline = tokio::time::Instant::now() + linger;
+    let mut pause = Duration::from_millis(1);
+    while net::sys::unacknowledged(other).is_ok_and(|bytes| bytes > 0) {
+        if tokio::time::Instant::now() >= deadline {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(64));
+    }
+    net::reset_on_close(other);
+}

@@ -1,0 +1,77 @@
+//! Linux: socket to pipe to socket, without touching user memory.
+//!
+//! Must not know: flows, when to splice and when to copy, what an error means for the relay.
+
+use std::{
+    io,
+    task::{Context, Poll, ready},
+};
+
+use rustix::{
+    io::Errno,
+    pipe::{SpliceFlags, splice},
+};
+use tokio::{io::Interest, net::TcpStream};
+
+use super::pipes::Pipe;
+
+/// As much as one call may move; a pipe's slots usually allow less.
+const CALL_MAX: usize = 1 << 20;
+
+/// Moves bytes from the socket into the pipe, which must be empty: with bytes in it, `EAGAIN`
+/// would not say whether the socket is empty or the pipe is full. 0 is the end of the stream.
+pub(super) fn poll_fill(
+    source: &TcpStream,
+    context: &mut Context<'_>,
+    pipe: &mut Pipe,
+) -> Poll<io::Result<usize>> {
+    debug_assert!(pipe.is_empty());
+    loop {
+        ready!(source.poll_read_ready(context))?;
+        let call = || {
+            let into = pipe.write_end()?;
+            let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+            Ok(rustix::io::retry_on_intr(|| splice(source, None, into, None, CALL_MAX, flags))?)
+        };
+        match source.try_io(Interest::READABLE, call) {
+            Ok(n) => {
+                pipe.filled(n);
+                return Poll::Ready(Ok(n));
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Poll::Ready(Err(e)),
+        }
+    }
+}
+
+/// Moves bytes from the pipe, which holds some, into the socket.
+pub(super) fn poll_drain(
+    sink: &TcpStream,
+    context: &mut Context<'_>,
+    pipe: &mut Pipe,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(sink.poll_write_ready(context))?;
+        let call = || {
+            let from = pipe.read_end()?;
+            let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+            let held = pipe.held();
+            Ok(rustix::io::retry_on_intr(|| splice(from, None, sink, None, held, flags))?)
+        };
+        match sink.try_io(Interest::WRITABLE, call) {
+            Ok(n) => {
+                pipe.emptied(n);
+                return Poll::Ready(Ok(n));
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Poll::Ready(Err(e)),
+        }
+    }
+}
+
+/// True for errors that say that splice cannot be had here, rather than that a peer is gone:
+/// an old or filtered kernel, or a socket that does not support it.
+pub(super) fn is_unsupported(error: &io::Error) -> bool {
+    let Some(errno) = Errno::from_io_error(error) else { return false };
+    matches!(errno, Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::NOMEM)
+}

@@ -1,0 +1,190 @@
+//! Stage 6, report: what is known of a connection, recorded exactly once when it ends.
+//!
+//! The guard of the connection: it registers it when opened, and when dropped it counts and logs
+//! the outcome, if nobody did, and takes the connection out of the registry. Must not know: how a
+//! log line is formatted.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::SystemTime};
+
+use tokio::net::TcpStream;
+
+use super::{
+    access_log::Line,
+    client_hello::{ClientHello, ServerName},
+    metrics::Series,
+    outcome::Outcome,
+    registry::{Connection, Served},
+    worker::Worker,
+};
+use crate::{
+    net,
+    routing::{Endpoint, Lease, Route, table::RoutePermit},
+};
+
+/// What is known of a connection so far.
+#[derive(Debug)]
+pub(super) struct Report {
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    key: usize,
+    started: SystemTime,
+    hello: Option<HelloFacts>,
+    detail: Option<&'static str>,
+    attempts: u32,
+    last_error: Option<Box<str>>,
+    permit: Option<RoutePermit>,
+    tried: Option<Arc<Endpoint>>,
+    recorded: bool,
+}
+
+/// What the log keeps of a ClientHello; the rest is freed.
+#[derive(Debug)]
+pub(super) struct HelloFacts {
+    pub(super) server_name: Option<Box<[u8]>>,
+    /// As offered, separated by commas.
+    pub(super) alpn: Box<[u8]>,
+    pub(super) tls_versions: Box<[u16]>,
+    pub(super) key_share_groups: Box<[u16]>,
+}
+
+impl Report {
+    /// Registers the connection; from here on it is counted until the report is dropped.
+    pub(super) fn open(worker: &Rc<Worker>, connection: Connection) -> Box<Self> {
+        let connection = Rc::new(connection);
+        let key = worker.registry().insert(Rc::clone(&connection));
+        worker.shared().metrics.accept();
+        Box::new(Self {
+            worker: Rc::clone(worker),
+            connection,
+            key,
+            started: SystemTime::now(),
+            hello: None,
+            detail: None,
+            attempts: 0,
+            last_error: None,
+            permit: None,
+            tried: None,
+            recorded: false,
+        })
+    }
+
+    pub(super) fn connection(&self) -> &Rc<Connection> {
+        &self.connection
+    }
+
+    /// The ClientHello is whole.
+    pub(super) fn heard(&mut self, hello: &ClientHello) {
+        let server_name = match &hello.server_name {
+            Some(ServerName::Name(name)) => Some(name.as_bytes().into()),
+            Some(ServerName::BadName(bytes)) => Some(bytes.clone()),
+            None => None,
+        };
+        let offered: Vec<&[u8]> = hello.alpn.iter().collect();
+        let legacy = [hello.legacy_version];
+        let versions = if hello.supported_versions.is_empty() {
+            &legacy[..]
+        } else {
+            &hello.supported_versions
+        };
+        self.hello = Some(HelloFacts {
+            server_name,
+            alpn: offered.join(&b","[..]).into(),
+            tls_versions: versions.into(),
+            key_share_groups: hello.key_share_groups.clone(),
+        });
+    }
+
+    /// Which rule made the outcome, for the log.
+    pub(super) fn detail(&mut self, detail: &'static str) {
+        self.detail = Some(detail);
+    }
+
+    /// The route is known, and counted as in use.
+    pub(super) fn routed(&mut self, route: &Arc<Route>, permit: RoutePermit) {
+        let _ = self.connection.route.set(Arc::clone(route));
+        self.permit = Some(permit);
+    }
+
+    /// An endpoint is dialled.
+    pub(super) fn trying(&mut self, endpoint: &Arc<Endpoint>) {
+        self.attempts += 1;
+        self.tried = Some(Arc::clone(endpoint));
+    }
+
+    /// A try failed.
+    pub(super) fn try_failed(&mut self, reason: impl std::fmt::Display) {
+        self.last_error = Some(reason.to_string().into());
+    }
+
+    /// The endpoint is chosen for good.
+    pub(super) fn settled(&mut self, upstream: TcpStream, lease: Lease) {
+        let Some(route) = self.connection.route.get() else { return };
+        let series = self.worker.shared().metrics.series(route, lease.endpoint());
+        series.opened();
+        self.tried = None;
+        let _ = self.connection.served.set(Served { upstream, lease, series });
+    }
+
+    /// Records how the connection ended: counters, and its line in the access log. The first call
+    /// counts.
+    pub(super) fn end(&mut self, outcome: Outcome) {
+        if std::mem::replace(&mut self.recorded, true) {
+            return;
+        }
+        let shared = self.worker.shared();
+        shared.metrics.end(outcome);
+        if let Some(served) = self.connection.served.get() {
+            publish(&self.connection, &served.series);
+            served.series.closed(outcome);
+        }
+        if outcome != Outcome::Probe && shared.log.is_on() {
+            shared.log.write(&self.line(outcome));
+        }
+    }
+
+    fn line(&self, outcome: Outcome) -> Line<'_> {
+        let connection = &*self.connection;
+        let (received, sent) = connection.bytes();
+        let served = connection.served.get();
+        let endpoint = served.map(|s| s.lease.endpoint()).or(self.tried.as_ref());
+        let local = |stream: &TcpStream| -> Option<SocketAddr> {
+            stream.local_addr().ok().map(net::unmapped)
+        };
+        Line {
+            started: self.started,
+            duration: connection.accepted.elapsed(),
+            outcome,
+            detail: self.detail,
+            last_error: self.last_error.as_deref(),
+            attempts: self.attempts,
+            received,
+            sent,
+            spliced: connection.spliced(),
+            hello: self.hello.as_ref(),
+            route: connection.route.get().map(|r| &**r),
+            endpoint: endpoint.map(|e| &**e),
+            upstream_local: served.and_then(|s| local(&s.upstream)),
+            downstream_local: local(&connection.downstream),
+            downstream_remote: connection.peer,
+        }
+    }
+}
+
+/// Adds to `series` what the connection moved since it was last published.
+pub(super) fn publish(connection: &Connection, series: &Series) {
+    let mut seen = connection.seen.get();
+    let (received, sent) = connection.bytes();
+    series.bytes(received.saturating_sub(seen.published.0), sent.saturating_sub(seen.published.1));
+    seen.published = (received, sent);
+    connection.seen.set(seen);
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        // Whoever ends a connection says why. Nobody did: it panicked, or the runtime went.
+        let outcome = if std::thread::panicking() { Outcome::Panicked } else { Outcome::Drained };
+        self.end(outcome);
+        self.worker.registry().remove(self.key);
+        self.worker.leave();
+    }
+}

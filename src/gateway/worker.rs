@@ -1,0 +1,293 @@
+//! One worker thread: its runtime, scratch buffer, pipes, live connections and clock.
+//!
+//! Nothing here is shared with another worker but by [`Shared`]. Must not know: what happens to a
+//! connection after it was handed to its task.
+
+use std::{
+    cell::{Cell, RefCell, RefMut},
+    io,
+    net::{SocketAddr, TcpListener},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{net::TcpStream, sync::mpsc, task::LocalSet};
+
+use super::{
+    Config,
+    access_log::AccessLog,
+    connection,
+    listener::{self, Admission},
+    metrics::Metrics,
+    outcome::Outcome,
+    registry::{Connection, Registry, Signal},
+    relay::pipes::{PipeBudget, PipePool},
+    report::Report,
+    sweep,
+    view::{self, ConnectionView},
+};
+use crate::routing::SharedTable;
+
+/// The worker says that it lives, and looks at its clock, this often.
+const TICK: Duration = Duration::from_millis(100);
+/// One read takes at most so much. 64 KiB is what a pipe and a GRO packet hold.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// What all workers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) table: Arc<SharedTable>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) log: AccessLog,
+    pub(super) admission: Arc<Admission>,
+    pub(super) pipes: Arc<PipeBudget>,
+    /// Ports of our own listeners.
+    pub(super) own_ports: Vec<u16>,
+    pub(super) peers: Vec<Peer>,
+    pub(super) started: Instant,
+    /// Set when the listeners are being closed.
+    pub(super) stopping: AtomicBool,
+}
+
+/// What others know of a worker.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) commands: mpsc::UnboundedSender<Command>,
+    /// Live connections, handed over ones included.
+    pub(super) live: AtomicUsize,
+    /// Milliseconds since the start, at its last tick.
+    pub(super) tick_ms: AtomicU64,
+    pub(super) stopped: AtomicBool,
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Serve this socket, which another thread accepted.
+    Adopt(std::net::TcpStream, SocketAddr),
+    /// Stop accepting; the sender is dropped when the last waiting socket was taken.
+    StopAccepting(tokio::sync::oneshot::Sender<()>),
+    /// Describe the live connections.
+    List(tokio::sync::oneshot::Sender<Vec<ConnectionView>>),
+    /// End every connection and then the thread.
+    Quit,
+}
+
+/// One worker, on its own thread.
+#[derive(Debug)]
+pub(super) struct Worker {
+    index: usize,
+    shared: Arc<Shared>,
+    scratch: RefCell<Box<[u8]>>,
+    pipes: Rc<PipePool>,
+    splice_unsupported: Cell<bool>,
+    registry: Registry,
+    now: Cell<Instant>,
+    random: Cell<u64>,
+    round: Cell<usize>,
+}
+
+impl Worker {
+    /// Runs a worker on this thread until it is told to quit.
+    ///
+    /// # Errors
+    /// When the runtime or the listeners cannot be registered with the kernel.
+    pub(super) fn run(
+        shared: Arc<Shared>,
+        index: usize,
+        listeners: Vec<Arc<TcpListener>>,
+        commands: mpsc::UnboundedReceiver<Command>,
+    ) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let pipes = Rc::new(PipePool::new(Arc::clone(&shared.pipes)));
+        let seed = ahash::RandomState::new().hash_one(index);
+        let worker = Rc::new(Self {
+            index,
+            shared,
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
+            pipes,
+            splice_unsupported: Cell::new(false),
+            registry: Registry::default(),
+            now: Cell::new(Instant::now()),
+            random: Cell::new(seed | 1),
+            round: Cell::new(0),
+        });
+        let local = LocalSet::new();
+        local.block_on(&runtime, worker.serve(listeners, commands))
+    }
+
+    async fn serve(
+        self: Rc<Self>,
+        listeners: Vec<Arc<TcpListener>>,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+    ) -> io::Result<()> {
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let mut accepting = tokio::task::JoinSet::new();
+        for socket in listeners {
+            let worker = Rc::clone(&self);
+            accepting.spawn_local(listener::accept_all(worker, socket, stopped.clone()));
+        }
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => self.tick(),
+                command = commands.recv() => match command {
+                    Some(Command::Adopt(stream, peer)) => self.adopt(stream, peer),
+                    Some(Command::StopAccepting(done)) => {
+                        let _ = stop.send(true);
+                        while accepting.join_next().await.is_some() {}
+                        drop(done);
+                    }
+                    Some(Command::List(reply)) => {
+                        let _ = reply.send(self.list());
+                    }
+                    Some(Command::Quit) | None => break,
+                },
+            }
+        }
+        self.end_all().await;
+        self.me().stopped.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn tick(&self) {
+        let now = Instant::now();
+        self.now.set(now);
+        let since = now.duration_since(self.shared.started);
+        let ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        self.me().tick_ms.store(ms.max(1), Ordering::Relaxed);
+        sweep::sweep(self);
+    }
+
+    /// Ends all and gives their tasks a moment to pass the end on.
+    async fn end_all(&self) {
+        self.registry.each(|_, c| c.signal(Signal::End(Outcome::Drained)));
+        for _ in 0..20 {
+            if self.registry.len() == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Takes a fresh socket: serves it here, or hands it to a worker that has clearly fewer.
+    pub(super) fn take(self: &Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr) {
+        match self.lighter_peer() {
+            None => {
+                self.me().live.fetch_add(1, Ordering::Relaxed);
+                self.adopt(stream, peer);
+            }
+            Some(other) => {
+                other.live.fetch_add(1, Ordering::Relaxed);
+                self.shared.metrics.handed_over();
+                // Fails only when that worker is gone, and then so is the process.
+                let _ = other.commands.send(Command::Adopt(stream, peer));
+            }
+        }
+    }
+
+    /// Another worker with at least 10 % and 4 connections fewer than this one. Below that a hand
+    /// over costs more than the imbalance.
+    fn lighter_peer(&self) -> Option<&Peer> {
+        if self.shared.peers.len() < 2 {
+            return None;
+        }
+        let mine = self.me().live.load(Ordering::Relaxed);
+        let lightest = self.shared.peers.iter().min_by_key(|p| p.live.load(Ordering::Relaxed))?;
+        let least = lightest.live.load(Ordering::Relaxed);
+        (mine > least + least / 10 + 4).then_some(lightest)
+    }
+
+    fn adopt(self: &Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr) {
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "socket could not be registered; it is closed");
+                self.me().live.fetch_sub(1, Ordering::Relaxed);
+                self.shared.admission.leave();
+                return;
+            }
+        };
+        let accepted = Instant::now();
+        let report = Report::open(self, Connection::new(stream, peer, accepted));
+        tokio::task::spawn_local(connection::run(Rc::clone(self), report));
+    }
+
+    fn list(&self) -> Vec<ConnectionView> {
+        let mut list = Vec::with_capacity(self.registry.len());
+        self.registry
+            .each(|key, connection| list.push(view::describe(self.index, key, connection)));
+        list
+    }
+
+    fn me(&self) -> &Peer {
+        &self.shared.peers[self.index]
+    }
+
+    /// One connection fewer. Called by the report guard.
+    pub(super) fn leave(&self) {
+        self.me().live.fetch_sub(1, Ordering::Relaxed);
+        self.shared.admission.leave();
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The time of the last tick: right to a tenth of a second, and free.
+    pub(super) fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// Counts the sweeps.
+    pub(super) fn next_round(&self) -> usize {
+        let round = self.round.get();
+        self.round.set(round.wrapping_add(1));
+        round
+    }
+
+    /// The one buffer that every read of this thread goes through. Never held across an await.
+    pub(super) fn scratch(&self) -> RefMut<'_, Box<[u8]>> {
+        self.scratch.borrow_mut()
+    }
+
+    pub(super) fn pipes(&self) -> &Rc<PipePool> {
+        &self.pipes
+    }
+
+    pub(super) fn splice_unsupported(&self) -> bool {
+        self.splice_unsupported.get()
+    }
+
+    /// Copies from now on. Said once for each worker.
+    pub(super) fn note_splice_unsupported(&self, error: &io::Error) {
+        if !self.splice_unsupported.replace(true) {
+            tracing::warn!(%error, "splice cannot be had; bytes are copied");
+            self.shared.metrics.splice_fallback();
+        }
+    }
+
+    /// A pseudo-random number, uniform over all of u64 (xorshift64*), for picking endpoints.
+    pub(super) fn random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        self.random.set(x);
+        x.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+}

@@ -1,0 +1,171 @@
+//! A gateway on port 0 and scripted peers around it. Helpers make things happen; they assert
+//! nothing about the gateway.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use diolkos::{
+    gateway::{Config, Gateway, Running},
+    routing::{
+        Endpoint, EndpointSet, Host, Policy, Route, RouteTable, Service, ServiceKind,
+        ServiceRoutes, SharedTable,
+    },
+};
+
+/// A real ClientHello of OpenSSL for `outbound_.8080_._.bar.ns2.global`, ALPN `istio`.
+pub const HELLO: &[u8] = include_bytes!("../data/hellos/openssl.bin");
+
+/// How long a test waits for what must happen.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A gateway that serves `bar.ns2.global`, port 8080, from the endpoints given.
+pub struct World {
+    running: Option<Running>,
+    pub address: SocketAddr,
+    /// Whether it was told to splice.
+    pub splices: bool,
+}
+
+impl World {
+    /// Starts a gateway with one worker and the settings as `change` leaves them.
+    pub fn start(endpoints: &[SocketAddr], change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
+        change(&mut config);
+        let splices = config.relay.splice;
+        let table = Arc::new(SharedTable::new());
+        table.publish(table_of(endpoints, Policy::default()));
+        let gateway = Gateway::bind(config).expect("bind");
+        let running = gateway.start(table).expect("start");
+        let address = running.addresses()[0];
+        Self { running: Some(running), address, splices }
+    }
+
+    pub fn running(&self) -> &Running {
+        self.running.as_ref().expect("running")
+    }
+
+    /// Connects and sends the hello.
+    pub fn dial(&self) -> TcpStream {
+        let mut client = TcpStream::connect(self.address).expect("connect");
+        client.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        client.write_all(HELLO).expect("hello");
+        client
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.end();
+        }
+    }
+}
+
+/// A table with the one service.
+pub fn table_of(endpoints: &[SocketAddr], policy: Policy) -> RouteTable {
+    let service = Arc::new(Service {
+        host: Host::parse("bar.ns2.global").expect("a host"),
+        name: "bar".into(),
+        namespace: "ns2".into(),
+        kind: ServiceKind::ServiceEntry,
+    });
+    let endpoint = |address: &SocketAddr| {
+        Arc::new(Endpoint {
+            address: *address,
+            weight: 1,
+            locality: Arc::default(),
+            workload: Arc::default(),
+            instance: Arc::from(""),
+            state: Arc::default(),
+        })
+    };
+    let set = EndpointSet::new(endpoints.iter().map(endpoint).collect(), Arc::new(policy));
+    let route = Arc::new(Route {
+        service: Arc::clone(&service),
+        port: 8080,
+        subset: "".into(),
+        endpoints: ArcSwap::from_pointee(set),
+        state: Arc::default(),
+    });
+    let routes = ServiceRoutes {
+        service,
+        exposed: true,
+        exposed_as_alias: false,
+        routes: Box::new([route]),
+    };
+    RouteTable::new(vec![routes], None, 1)
+}
+
+/// A pod that is only a listener; the test plays its part.
+pub struct Pod {
+    listener: TcpListener,
+    pub address: SocketAddr,
+}
+
+impl Pod {
+    pub fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("address");
+        Self { listener, address }
+    }
+
+    /// Accepts the gateway's connection and reads the hello from it.
+    pub fn accept(&self) -> TcpStream {
+        let mut stream = self.listener.accept().expect("accept").0;
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        let mut hello = vec![0; HELLO.len()];
+        stream.read_exact(&mut hello).expect("the hello");
+        assert_eq!(hello, HELLO, "the hello comes unchanged");
+        stream
+    }
+}
+
+/// Closes with RST.
+pub fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("linger");
+}
+
+/// Bytes that differ from place to place and from seed to seed.
+pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let mut bytes: Vec<u8> = (0..len.div_ceil(8)).flat_map(|_| next()).collect();
+    bytes.truncate(len);
+    bytes
+}
+
+/// Reads to the end: what came, and whether it ended in FIN (true) or RST (false).
+pub fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, bool) {
+    let mut bytes = Vec::new();
+    let mut chunk = vec![0; 64 * 1024];
+    loop {
+        match stream.read(&mut chunk) {
+            Ok(0) => return (bytes, true),
+            Ok(n) => bytes.extend_from_slice(&chunk[..n]),
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => return (bytes, false),
+            Err(e) => panic!("neither FIN nor RST: {e} after {} bytes", bytes.len()),
+        }
+    }
+}
+
+/// Waits until `look` gives something; fails with `what` after [`PATIENCE`].
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
