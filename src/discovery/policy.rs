@@ -1,0 +1,141 @@
+//! What a DestinationRule's `trafficPolicy` comes to for one port of one subset.
+//!
+//! Pure. As in Istio a subset's block (`connectionPool`, `loadBalancer`, `tls`) replaces the
+//! rule's block, and an entry of `portLevelSettings` replaces all blocks of its level: what it does
+//! not set has its default. Must not know: how the rule was found.
+
+use std::time::Duration;
+
+use super::{
+    Finding,
+    destination_rule::{Rule, Subset},
+};
+use crate::{
+    manifests::{
+        Kind,
+        kinds::{
+            DestinationRule,
+            destination_rule::{
+                ClientTlsMode, ConnectionPool, LoadBalancer, SimpleBalance, TrafficPolicy,
+            },
+        },
+    },
+    routing::{Balance, Keepalive, Policy},
+};
+
+/// The blocks of one level that bear on us.
+#[derive(Clone, Copy, Default)]
+struct Blocks<'a> {
+    balancer: Option<&'a LoadBalancer>,
+    pool: Option<&'a ConnectionPool>,
+    /// Taken from `portLevelSettings`.
+    of_port: bool,
+}
+
+/// The policy for a port; `connect_timeout` is the gateway's own default.
+pub(super) fn merge(
+    rule: Option<&Rule>,
+    subset: Option<&Subset>,
+    port: u16,
+    connect_timeout: Duration,
+) -> Policy {
+    let top = blocks(rule.and_then(|rule| rule.policy.as_deref()), port);
+    let sub = blocks(subset.and_then(|subset| subset.policy.as_deref()), port);
+    let Blocks { balancer, pool, .. } = if sub.of_port {
+        sub
+    } else {
+        Blocks {
+            balancer: sub.balancer.or(top.balancer),
+            pool: sub.pool.or(top.pool),
+            of_port: top.of_port,
+        }
+    };
+    let balance = balancer.map(balance).unwrap_or_default();
+    let unlimited = Policy { balance, connect_timeout, ..Policy::default() };
+    let Some(tcp) = pool.map(|pool| &pool.tcp) else { return unlimited };
+    // As in Istio, zero means "not set" in all of these.
+    let set = |duration: Option<Duration>| duration.filter(|duration| !duration.is_zero());
+    Policy {
+        max_connections: tcp.max_connections.filter(|max| *max != 0),
+        connect_timeout: set(tcp.connect_timeout).unwrap_or(connect_timeout),
+        keepalive: tcp.tcp_keepalive.map(|keepalive| Keepalive {
+            time: set(keepalive.time),
+            interval: set(keepalive.interval),
+            probes: keepalive.probes.filter(|probes| *probes != 0),
+        }),
+        idle_timeout: set(tcp.idle_timeout),
+        max_duration: set(tcp.max_connection_duration),
+        ..unlimited
+    }
+}
+
+fn blocks(policy: Option<&TrafficPolicy>, port: u16) -> Blocks<'_> {
+    let Some(policy) = policy else { return Blocks::default() };
+    match policy.port_level_settings.iter().find(|entry| entry.port.number == port) {
+        Some(entry) => Blocks {
+            balancer: entry.load_balancer.as_deref(),
+            pool: entry.connection_pool.as_deref(),
+            of_port: true,
+        },
+        None => Blocks {
+            balancer: policy.load_balancer.as_deref(),
+            pool: policy.connection_pool.as_deref(),
+            of_port: false,
+        },
+    }
+}
+
+fn balance(balancer: &LoadBalancer) -> Balance {
+    match balancer.simple {
+        Some(SimpleBalance::Random) => Balance::Random,
+        Some(SimpleBalance::RoundRobin) => Balance::RoundRobin,
+        Some(
+            SimpleBalance::Unspecified
+            | SimpleBalance::Passthrough
+            | SimpleBalance::LeastConn
+            | SimpleBalance::LeastRequest,
+        )
+        | None => Balance::LeastRequest,
+    }
+}
+
+/// What one level says of TLS towards `port`: the port's entry, if it says anything, else the
+/// level itself.
+pub(super) fn tls_mode(policy: &TrafficPolicy, port: u16) -> Option<ClientTlsMode> {
+    let entries = policy.port_level_settings.iter();
+    let of_port = entries.filter(|entry| entry.port.number == port).find_map(|e| e.tls.as_ref());
+    of_port.or(policy.tls.as_ref()).map(|tls| tls.mode)
+}
+
+/// The mode as manifests write it.
+pub(super) fn tls_mode_as_str(mode: ClientTlsMode) -> &'static str {
+    match mode {
+        ClientTlsMode::Disable => "DISABLE",
+        ClientTlsMode::Simple => "SIMPLE",
+        ClientTlsMode::Mutual => "MUTUAL",
+        ClientTlsMode::IstioMutual => "ISTIO_MUTUAL",
+    }
+}
+
+/// Says what of a rule's policy is read but done differently.
+pub(super) fn remarks(rule: &DestinationRule, findings: &mut Vec<Finding>) {
+    let subsets = rule.spec.subsets.iter().filter_map(|subset| subset.traffic_policy.as_deref());
+    let policies = rule.spec.traffic_policy.as_deref().into_iter().chain(subsets);
+    let balancers = policies.flat_map(|policy| {
+        let of_ports = policy.port_level_settings.iter().map(|e| e.load_balancer.as_deref());
+        std::iter::once(policy.load_balancer.as_deref()).chain(of_ports).flatten()
+    });
+    let mut note = |field, message| {
+        findings.push(Finding::new(Kind::DestinationRule, &rule.meta, field, message));
+    };
+    for balancer in balancers {
+        if balancer.consistent_hash.is_some() {
+            let message = "is treated as LEAST_REQUEST";
+            note("trafficPolicy.loadBalancer.consistentHash", message);
+        }
+        if balancer.simple == Some(SimpleBalance::Passthrough) {
+            let message = "PASSTHROUGH has no meaning on a gateway: LEAST_REQUEST is used";
+            note("trafficPolicy.loadBalancer.simple", message);
+        }
+    }
+}
