@@ -1,0 +1,106 @@
+//! Which values make sense: the range of each key, and keys that must agree.
+//!
+//! Must not know: which layer set a value.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use super::{Settings, file};
+
+/// A key whose value is of the right type and makes no sense.
+#[derive(Debug, PartialEq)]
+pub(super) struct Violation {
+    /// The dotted key.
+    pub key: &'static str,
+    /// What would make sense.
+    pub expected: String,
+}
+
+type Check = Result<(), Violation>;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The kernel's bound for keepalive times (MAX_TCP_KEEPIDLE).
+const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
+
+/// Finds the first value that makes no sense.
+pub(super) fn check(settings: &Settings) -> Check {
+    gateway(&settings.gateway)?;
+    relay(&settings.relay)?;
+    name("manifests.root_namespace", &settings.manifests.root_namespace)?;
+    duration("sniff.timeout", settings.sniff.timeout, MILLISECOND..=HOUR)?;
+    // A ClientHello without extensions has some 50 bytes; 16 MiB is what its length field can say.
+    number("sniff.bytes_max", settings.sniff.bytes_max, 64..=1 << 24)?;
+    duration("connect.timeout", settings.connect.timeout, MILLISECOND..=HOUR)?;
+    duration("connect.try_timeout", settings.connect.try_timeout, MILLISECOND..=HOUR)?;
+    let first_flight = settings.first_flight.server_hello_timeout;
+    duration("first_flight.server_hello_timeout", first_flight, Duration::ZERO..=HOUR)?;
+    duration("drain.pause", settings.drain.pause, Duration::ZERO..=HOUR)?;
+    duration("drain.deadline", settings.drain.deadline, Duration::ZERO..=YEAR)?;
+    let path = settings.access_log.path.as_os_str();
+    require("access_log.path", !path.is_empty(), "expected a file")?;
+    crate::telemetry::check_level(&settings.log.level)
+        .map_err(|error| Violation { key: "log.level", expected: error.to_string() })
+}
+
+fn gateway(gateway: &file::Gateway) -> Check {
+    let listen = &gateway.listen;
+    require("gateway.listen", !listen.is_empty(), "expected at least one address")?;
+    let twice = |(i, address): (usize, &std::net::SocketAddr)| {
+        address.port() != 0 && listen[..i].contains(address)
+    };
+    let once = !listen.iter().enumerate().any(twice);
+    require("gateway.listen", once, "an address stands there twice")?;
+    number("gateway.workers", gateway.workers, 0..=1024)?;
+    name("gateway.namespace", &gateway.namespace)?;
+    name("gateway.cluster_domain", &gateway.cluster_domain)?;
+    if !gateway.rewrite_suffix.is_empty() {
+        name("gateway.rewrite_suffix", &gateway.rewrite_suffix)?;
+    }
+    let fits = |protocol: &String| (1..=255).contains(&protocol.len());
+    let alpn = gateway.alpn.iter().all(fits);
+    require("gateway.alpn", alpn, "expected protocol names of 1 to 255 bytes")
+}
+
+fn relay(relay: &file::Relay) -> Check {
+    number("relay.pipes_max", relay.pipes_max, 0..=1 << 20)?;
+    duration("relay.idle_timeout", relay.idle_timeout, Duration::ZERO..=YEAR)?;
+    duration("relay.max_duration", relay.max_duration, Duration::ZERO..=YEAR)?;
+    let keepalive = &relay.keepalive;
+    for (key, value) in
+        [("relay.keepalive.time", keepalive.time), ("relay.keepalive.interval", keepalive.interval)]
+    {
+        duration(key, value, Duration::from_secs(1)..=KEEPALIVE_MAX)?;
+        require(key, value.subsec_nanos() == 0, "the kernel counts it in whole seconds")?;
+    }
+    let probes = (1..=127).contains(&keepalive.probes);
+    require("relay.keepalive.probes", probes, "expected 1 to 127")?;
+    duration("relay.vanished_after", relay.vanished_after, MILLISECOND..=YEAR)?;
+    duration("relay.abort_linger", relay.abort_linger, Duration::ZERO..=HOUR)
+}
+
+fn require(key: &'static str, holds: bool, expected: &str) -> Check {
+    if holds { Ok(()) } else { Err(Violation { key, expected: expected.to_owned() }) }
+}
+
+fn number(key: &'static str, value: usize, range: RangeInclusive<usize>) -> Check {
+    require(key, range.contains(&value), &format!("expected {} to {}", range.start(), range.end()))
+}
+
+fn duration(key: &'static str, value: Duration, range: RangeInclusive<Duration>) -> Check {
+    let print = humantime_serde::re::humantime::format_duration;
+    let expected = format!("expected {} to {}", print(*range.start()), print(*range.end()));
+    require(key, range.contains(&value), &expected)
+}
+
+/// A DNS name of one or more labels, lower case as hosts are compared, without dots at its ends.
+fn name(key: &'static str, value: &str) -> Check {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
+    };
+    let valid = value.len() <= 253 && value.split('.').all(label);
+    require(key, valid, "expected lower-case letters, digits, - and _, in parts joined by dots")
+}
