@@ -1,1 +1,145 @@
-//! Assembly: builds everything from the settings, starts the threads, returns what was bound.
+//! Assembly: builds everything from the settings, starts the threads, ends them in order.
+//!
+//! ```text
+//! worker threads   one runtime each: connections                (gateway)
+//! discovery thread files, objects, the table; explains          (app/discovery.rs)
+//! control thread   admin, probes, scrapes, the watchdog         (app/control.rs)
+//! main thread      signals, the drain                           (app/shutdown.rs)
+//! ```
+//!
+//! A slow scrape or a large change of manifests never sits in front of a connection. Must not
+//! know: how any part does its work.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::sync::mpsc;
+
+use crate::{
+    config::{Settings, Sources},
+    gateway::{Gateway, Running},
+    metrics::Metrics,
+    routing::SharedTable,
+    telemetry::Level,
+};
+
+pub mod offline;
+
+mod control;
+mod discovery;
+mod parts;
+mod shutdown;
+mod status;
+mod views;
+
+use control::Control;
+use discovery::Discovery;
+use status::Status;
+
+/// What a start is given.
+#[derive(Debug)]
+pub struct Start {
+    /// The settings in force.
+    pub settings: Settings,
+    /// Where they came from, to be read again on SIGHUP.
+    pub sources: Sources,
+    /// The log's level, to be changed while running; `None` where the log is somebody else's.
+    pub level: Option<Level>,
+    /// Gets a line for each connection, instead of the access log's file.
+    pub lines: Option<mpsc::UnboundedSender<String>>,
+}
+
+/// Everything at work.
+#[derive(Debug)]
+pub struct App {
+    running: Running,
+    control: Control,
+    discovery: Discovery,
+    status: Arc<Status>,
+    settings: Settings,
+    sources: Sources,
+    level: Option<Level>,
+}
+
+/// Binds every listener, loads the manifests, and only then begins to accept.
+///
+/// # Errors
+/// What stops a start: an address that cannot be bound, a directory that cannot be read.
+pub fn start(start: Start) -> anyhow::Result<App> {
+    let Start { mut settings, sources, level, lines } = start;
+    parts::raise_descriptor_limit();
+    let gateway = Gateway::bind(parts::gateway_config(&settings, lines)?)?;
+    let table = Arc::new(SharedTable::new());
+    let status = Arc::new(Status::new(settings.gateway.require_selection));
+    let metrics = Arc::new(Metrics::new().into());
+    // Where a view of the settings is asked for, the real addresses are what is of use.
+    settings.gateway.listen = gateway.addresses().to_vec();
+
+    let identity = parts::identity(&settings, gateway.addresses());
+    let discovery =
+        Discovery::start(identity, &settings.manifests, Arc::clone(&table), Arc::clone(&status))?;
+    let control = Control::start(control::Parts {
+        settings: settings.clone(),
+        table: Arc::clone(&table),
+        status: Arc::clone(&status),
+        metrics: Arc::clone(&metrics),
+        questions: discovery.questions(),
+        level: level.clone(),
+    })?;
+    discovery.loaded().context("the manifests could not be loaded")?;
+    let mut running = gateway.start(table).context("a worker thread could not be started")?;
+    control.data_plane_runs(&mut running, &metrics, parts::ourselves(&settings));
+    status.accepting();
+    let app = App { running, control, discovery, status, settings, sources, level };
+    app.announce();
+    Ok(app)
+}
+
+impl App {
+    /// The addresses of the data plane.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.running.addresses()
+    }
+
+    /// Serves until a signal or an admin's command says otherwise, and then leaves well. Blocks.
+    ///
+    /// # Errors
+    /// When signals cannot be listened for.
+    pub fn run(self) -> anyhow::Result<()> {
+        shutdown::serve(self)
+    }
+
+    /// Ends at once: connections get a FIN.
+    pub fn stop(self) {
+        self.control.stop();
+        self.running.end();
+        self.discovery.stop();
+    }
+
+    fn announce(&self) {
+        let drain = &self.settings.drain;
+        let state = self.status.snapshot();
+        let summary = &state.report.summary;
+        tracing::info!(
+            listen = ?self.running.addresses(),
+            workers = self.running.workers(),
+            connections_max = self.running.connections_max(),
+            services = summary.services,
+            exposed = summary.exposed,
+            routes = summary.routes,
+            endpoints = summary.endpoints,
+            problems = state.problems.len(),
+            "gateway accepts connections"
+        );
+        let longest = drain.pause + drain.deadline + shutdown::MARGIN;
+        tracing::info!(
+            pause = ?drain.pause,
+            deadline = ?drain.deadline,
+            "SIGTERM ends within {longest:?}: set terminationGracePeriodSeconds above that"
+        );
+        for reason in self.status.readiness().reasons {
+            tracing::warn!(%reason, "not ready");
+        }
+    }
+}

@@ -1,1 +1,301 @@
 //! The command line: one struct for each command. Must not know: how anything is done.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+mod check;
+mod demo;
+mod explain;
+mod gateway;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+
+use crate::config::{
+    Given, Override, Settings, SettingsError, Sources,
+    types::{Listen, address},
+};
+
+/// Joins service meshes across Kubernetes clusters.
+///
+/// Reads the name that a mutual-TLS connection asks for, picks a pod behind it, and relays bytes
+/// unchanged. It holds no key and terminates nothing.
+#[derive(Debug, Parser)]
+#[command(
+    name = "diolkos",
+    version = crate::version::VERSION,
+    max_term_width = 100,
+    after_help = "Exit status: 0 good, 1 failed, 2 wrong usage.",
+    after_long_help = "\
+Examples:
+  diolkos demo
+  diolkos gateway --manifests /etc/diolkos/manifests
+  diolkos check --manifests /etc/diolkos/manifests
+
+Exit status: 0 good, 1 failed, 2 wrong usage."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve connections until told to stop.
+    Gateway(GatewayArgs),
+    /// Read settings and manifests, print what is exposed and every problem.
+    Check(CheckArgs),
+    /// Say what happens to a connection that asks for a name, gate by gate.
+    Explain(ExplainArgs),
+    /// Run a small mesh on this machine and make calls through a gateway.
+    Demo(DemoArgs),
+}
+
+/// Arguments of `diolkos gateway`.
+#[derive(Debug, Default, Args)]
+#[command(after_long_help = "\
+Every setting can be given by --set or by the environment (DIOLKOS_GATEWAY_WORKERS=2);
+`diolkos check --print-defaults` lists them all. Flags win over --set, --set over the environment,
+the environment over the file. Port 0 takes any free port; the addresses taken are logged.
+
+SIGTERM: not ready at once, accepting goes on for drain.pause, then live connections have
+drain.deadline to finish. A second SIGTERM ends it. SIGHUP reads the settings and manifests again.
+
+Examples:
+  diolkos gateway --manifests /etc/diolkos/manifests
+  diolkos gateway --config diolkos.yaml --set log.level=debug
+  diolkos gateway --manifests a --manifests b --listen 127.0.0.1:0 --admin 127.0.0.1:0
+  diolkos gateway --manifests a --health off --metrics off --set agent.listen=off")]
+#[allow(rustdoc::broken_intra_doc_links)] // help shows addresses in brackets
+pub struct GatewayArgs {
+    /// Settings file; what it leaves out has its default.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory of Kubernetes and Istio manifests, watched; may be repeated.
+    #[arg(long, value_name = "DIR")]
+    pub manifests: Vec<PathBuf>,
+    /// Address on which connections arrive; may be repeated [default: [::]:15443].
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub listen: Vec<SocketAddr>,
+    /// Address of the operators' page, or off [default: 127.0.0.1:15000].
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<Listen>,
+    /// Address of the readiness probe, or off [default: [::]:15021].
+    #[arg(long, value_name = "ADDR")]
+    pub health: Option<Listen>,
+    /// Address of the scrape port, or off [default: [::]:15090].
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<Listen>,
+    /// Worker threads; 0 takes the CPUs that the cgroup allows [default: 0].
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+    /// Any setting; may be repeated, the last one wins.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Arguments of `diolkos check`.
+#[derive(Debug, Default, Args)]
+#[command(after_long_help = "\
+Fails (1) when anything is broken; warnings alone do not fail.
+
+Examples:
+  diolkos check --manifests /etc/diolkos/manifests
+  diolkos check --config diolkos.yaml
+  diolkos check --print-defaults > diolkos.yaml")]
+pub struct CheckArgs {
+    /// Settings file; what it leaves out has its default.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory of Kubernetes and Istio manifests; may be repeated.
+    #[arg(long, value_name = "DIR")]
+    pub manifests: Vec<PathBuf>,
+    /// Any setting; may be repeated, the last one wins.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print every setting with its default and what it does, and stop.
+    #[arg(long)]
+    pub print_defaults: bool,
+}
+
+/// Arguments of `diolkos explain`.
+#[derive(Debug, Args)]
+#[command(
+    group = ArgGroup::new("where").required(true).args(["manifests", "admin"]),
+    after_long_help = "\
+Without --alpn the connection is taken to offer what a sidecar offers. Fails (1) when it would be
+refused.
+
+Examples:
+  diolkos explain outbound_.8080_._.bar.ns2.global --manifests /etc/diolkos/manifests
+  diolkos explain outbound_.8080_.v1_.bar.ns2.global --admin 127.0.0.1:15000
+  diolkos explain bar.ns2.global --alpn h2,http/1.1 --source 10.0.0.7 --manifests a"
+)]
+pub struct ExplainArgs {
+    /// The server name asked for.
+    #[arg(value_name = "SNI")]
+    pub sni: String,
+    /// Settings file; what it leaves out has its default.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Any setting; may be repeated, the last one wins.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// ALPN names offered, separated by commas; empty for none.
+    #[arg(
+        long,
+        value_name = "A,B",
+        value_delimiter = ',',
+        default_value = "istio-peer-exchange,istio"
+    )]
+    pub alpn: Vec<String>,
+    /// Where the connection comes from.
+    #[arg(long, value_name = "IP")]
+    pub source: Option<IpAddr>,
+    /// Answer from this directory of manifests; may be repeated.
+    #[arg(long, value_name = "DIR")]
+    pub manifests: Vec<PathBuf>,
+    /// Ask the running gateway whose operators' page is at this address.
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub admin: Option<SocketAddr>,
+}
+
+/// Arguments of `diolkos demo`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Everything runs on loopback addresses in this process and ends with it.
+
+Examples:
+  diolkos demo
+  diolkos demo --once
+  diolkos demo --listen 127.0.0.1:0 --keep ./demo-files")]
+pub struct DemoArgs {
+    /// Make the calls, then end: 0 when all went as they should, 1 otherwise.
+    #[arg(long)]
+    pub once: bool,
+    /// Address of the demo's gateway.
+    #[arg(
+        long,
+        value_name = "ADDR",
+        value_parser = address,
+        default_value = "127.0.0.1:15443"
+    )]
+    pub listen: SocketAddr,
+    /// Write certificates and manifests to this directory and leave them there.
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+}
+
+impl GatewayArgs {
+    /// The layers that these arguments add to `base`; loading them again rereads the file.
+    ///
+    /// # Errors
+    /// When a `--set` is not `KEY=VALUE`.
+    pub fn sources(&self, base: Sources) -> Result<Sources, SettingsError> {
+        let mut overrides = base.overrides;
+        for text in &self.set {
+            overrides.push(Override::assignment(text)?);
+        }
+        overrides.extend(directories(&self.manifests));
+        if !self.listen.is_empty() {
+            let addresses = self.listen.iter().map(ToString::to_string).collect();
+            overrides.push(flag("--listen", "gateway.listen", Given::List(addresses)));
+        }
+        let listens = [
+            ("--admin", "admin.listen", self.admin),
+            ("--health", "health.listen", self.health),
+            ("--metrics", "metrics.listen", self.metrics),
+        ];
+        for (name, key, listen) in listens {
+            overrides.extend(listen.map(|at| flag(name, key, Given::Text(at.to_string()))));
+        }
+        let workers = self.workers.map(|n| Given::Text(n.to_string()));
+        overrides.extend(workers.map(|given| flag("--workers", "gateway.workers", given)));
+        Ok(Sources { file: self.config.clone().or(base.file), overrides, ..base })
+    }
+}
+
+impl CheckArgs {
+    /// The layers that these arguments add to `base`.
+    ///
+    /// # Errors
+    /// When a `--set` is not `KEY=VALUE`.
+    pub fn sources(&self, base: Sources) -> Result<Sources, SettingsError> {
+        offline_sources(base, self.config.as_ref(), &self.set, &self.manifests)
+    }
+}
+
+impl ExplainArgs {
+    /// The ALPN names offered: none when `--alpn` is given empty.
+    #[must_use]
+    pub fn offered(&self) -> Vec<String> {
+        self.alpn.iter().filter(|name| !name.is_empty()).cloned().collect()
+    }
+
+    /// The layers that these arguments add to `base`.
+    ///
+    /// # Errors
+    /// When a `--set` is not `KEY=VALUE`.
+    pub fn sources(&self, base: Sources) -> Result<Sources, SettingsError> {
+        offline_sources(base, self.config.as_ref(), &self.set, &self.manifests)
+    }
+}
+
+/// Runs the command; false when it went well but the answer is bad.
+///
+/// # Errors
+/// What went wrong, to be printed once.
+pub fn run(command: Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Gateway(args) => gateway::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Demo(args) => demo::run(&args),
+    }
+}
+
+/// The settings of `diolkos gateway` in this process's environment.
+///
+/// # Errors
+/// What is wrong with them, naming layer, key and value.
+pub fn config_from(args: &GatewayArgs) -> anyhow::Result<Settings> {
+    Ok(Settings::load(&args.sources(Sources::of_this_process())?)?)
+}
+
+/// The exit status that an error ends with: 2 when the command line itself is wrong, else 1.
+#[must_use]
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let usage = error.downcast_ref::<SettingsError>().is_some_and(SettingsError::is_usage);
+    ExitCode::from(if usage { 2 } else { 1 })
+}
+
+fn offline_sources(
+    base: Sources,
+    config: Option<&PathBuf>,
+    set: &[String],
+    manifests: &[PathBuf],
+) -> Result<Sources, SettingsError> {
+    let mut overrides = base.overrides;
+    for text in set {
+        overrides.push(Override::assignment(text)?);
+    }
+    overrides.extend(directories(manifests));
+    Ok(Sources { file: config.cloned().or(base.file), overrides, ..base })
+}
+
+fn directories(manifests: &[PathBuf]) -> Option<Override> {
+    let texts = manifests.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+    let given = || flag("--manifests", "manifests.directories", Given::List(texts));
+    (!manifests.is_empty()).then(given)
+}
+
+fn flag(name: &str, key: &str, given: Given) -> Override {
+    Override { flag: name.to_owned(), key: key.to_owned(), given }
+}
+
+#[cfg(test)]
+mod tests;

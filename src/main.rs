@@ -1,3 +1,23 @@
 //! Parses the arguments, runs one command and maps its error to an exit code.
 
-fn main() {}
+use std::{io, process::ExitCode};
+
+use clap::Parser as _;
+use diolkos::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    match cli::run(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // Whoever read our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("diolkos: {error:#}");
+            cli::exit_code(&error)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,63 @@
+//! What can be said of manifests without a gateway: `check` and `explain`.
+//!
+//! Must not know: the command line, how answers are printed.
+
+use crate::{
+    config::Settings,
+    discovery::{Catalog, CheckReport, Explanation},
+    manifests::{Problem, Severity, Store},
+    routing::SharedTable,
+};
+
+use super::{
+    discovery::{OwnedQuestion, as_catalog_changes, open},
+    parts,
+};
+
+/// What a set of manifests comes to.
+#[derive(Debug)]
+pub struct Loaded {
+    catalog: Catalog,
+    store: Store,
+}
+
+impl Loaded {
+    /// Reads every directory of the settings once.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn read(settings: &Settings) -> anyhow::Result<Self> {
+        let mut directories = open(&settings.manifests.directories)?;
+        let mut store = Store::new();
+        let changes = store.apply(directories.load());
+        let identity = parts::identity(settings, &settings.gateway.listen);
+        let mut catalog = Catalog::new(identity, SharedTable::new().into());
+        catalog.apply(&as_catalog_changes(&store, &changes));
+        Ok(Self { catalog, store })
+    }
+
+    /// Why a name leads where it leads.
+    #[must_use]
+    pub fn explain(&self, settings: &Settings, sni: &str, alpn: Vec<String>) -> Explanation {
+        let alpn_wanted = settings.gateway.alpn.clone();
+        OwnedQuestion { server_name: sni.to_owned(), alpn, alpn_wanted }.answer(&self.catalog)
+    }
+
+    /// What is exposed, what is left out, every remark.
+    #[must_use]
+    pub fn report(&self) -> CheckReport {
+        CheckReport::new(&self.catalog)
+    }
+
+    /// What is wrong with the files.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        self.store.problems()
+    }
+
+    /// True when an object is broken.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.problems().iter().any(|p| p.severity == Severity::Error)
+    }
+}

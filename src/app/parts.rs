@@ -1,0 +1,154 @@
+//! From settings to what each component is told.
+//!
+//! Must not know: where settings come from, what components do with them.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::ensure;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::mpsc;
+
+use crate::{
+    config::{
+        Settings, off_when_zero,
+        types::{self, AccessLogFormat},
+    },
+    discovery::{Identity, NetworkView, Role},
+    gateway::{self, AccessLogConfig, Format, LogTo, Ourselves, RelayConfig, SniffLimits},
+    net,
+    routing::{Keepalive, Locality},
+};
+
+/// Descriptors kept for everything that is not a connection, besides two for each pipe: listeners,
+/// admin, files, replays.
+const DESCRIPTORS_RESERVED: usize = 256;
+
+/// Lets the process open as many files as the hard limit allows. Failing is no reason not to
+/// start: the soft limit holds then.
+pub(super) fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+}
+
+/// What the data plane is told. `lines` takes the place of the access log's file.
+pub(super) fn gateway_config(
+    settings: &Settings,
+    lines: Option<mpsc::UnboundedSender<String>>,
+) -> anyhow::Result<gateway::Config> {
+    let relay = &settings.relay;
+    let format = match settings.access_log.format {
+        AccessLogFormat::Text => Format::Text,
+        AccessLogFormat::Json => Format::Json,
+        AccessLogFormat::Off => Format::Off,
+    };
+    let access_log = match lines {
+        Some(lines) => AccessLogConfig { format: Format::Brief, to: LogTo::Lines(lines) },
+        None => AccessLogConfig { format, to: LogTo::File(settings.access_log.path.clone()) },
+    };
+    Ok(gateway::Config {
+        listen: settings.gateway.listen.clone(),
+        workers: workers(settings),
+        alpn: settings.gateway.alpn.iter().map(|name| name.as_bytes().into()).collect(),
+        sniff: SniffLimits { timeout: settings.sniff.timeout, bytes_max: settings.sniff.bytes_max },
+        try_timeout: settings.connect.try_timeout,
+        server_hello_timeout: off_when_zero(settings.first_flight.server_hello_timeout),
+        relay: RelayConfig {
+            splice: relay.splice,
+            pipes_max: relay.pipes_max,
+            idle_timeout: off_when_zero(relay.idle_timeout),
+            max_duration: off_when_zero(relay.max_duration),
+            keepalive: Keepalive {
+                time: Some(relay.keepalive.time),
+                interval: Some(relay.keepalive.interval),
+                probes: Some(relay.keepalive.probes),
+            },
+            vanished_after: relay.vanished_after,
+            abort_linger: relay.abort_linger,
+        },
+        connections_max: connections_max(settings)?,
+        access_log,
+    })
+}
+
+/// The CPUs that the scheduler and the cgroup allow.
+fn workers(settings: &Settings) -> usize {
+    match settings.gateway.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    }
+}
+
+/// Two descriptors for each connection and each pipe, and a reserve.
+fn connections_max(settings: &Settings) -> anyhow::Result<usize> {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let room = files.saturating_sub(2 * settings.relay.pipes_max + DESCRIPTORS_RESERVED) / 2;
+    ensure!(
+        room > 0,
+        "the limit of open files is {files}, of which relay.pipes_max={} takes {} and the reserve \
+         {DESCRIPTORS_RESERVED}: nothing is left for connections. Raise it (ulimit -n) or lower \
+         relay.pipes_max",
+        settings.relay.pipes_max,
+        2 * settings.relay.pipes_max,
+    );
+    match settings.limits.connections_max {
+        0 => Ok(room),
+        wanted if wanted > room => {
+            tracing::warn!(wanted, room, "limits.connections_max is above what open files allow");
+            Ok(room)
+        }
+        wanted => Ok(wanted),
+    }
+}
+
+/// Who the gateway is, for translation.
+pub(super) fn identity(settings: &Settings, listeners: &[SocketAddr]) -> Identity {
+    let of = &settings.gateway;
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    Identity {
+        role: match of.role {
+            types::Role::Ingress => Role::Ingress,
+            types::Role::Egress => Role::Egress,
+        },
+        namespace: of.namespace.clone(),
+        labels: of.labels.iter().collect(),
+        cluster_domain: of.cluster_domain.clone(),
+        rewrite_suffix: given(&of.rewrite_suffix),
+        require_mesh_tls: of.require_mesh_tls,
+        network: given(&of.network),
+        requested_network_view: of.requested_network_view.clone(),
+        network_view: match of.network_view {
+            types::NetworkView::Istio14 => NetworkView::Istio14,
+            types::NetworkView::Istio18 => NetworkView::Istio18,
+        },
+        locality: Locality::parse(&of.locality),
+        node: given(&of.node),
+        root_namespace: settings.manifests.root_namespace.clone(),
+        connect_timeout: settings.connect.timeout,
+        listeners: listeners.to_vec(),
+        own_addresses: net::own_addresses(),
+    }
+}
+
+/// Who the gateway is, for Istio's metrics.
+pub(super) fn ourselves(settings: &Settings) -> Ourselves {
+    let labels = &settings.gateway.labels;
+    let label = |key: &str| labels.get(key).cloned().unwrap_or_default();
+    let app = label("app");
+    let canonical = label("service.istio.io/canonical-name");
+    let environment = |name| std::env::var(name).unwrap_or_default();
+    let workload = environment("ISTIO_META_WORKLOAD_NAME");
+    Ourselves {
+        workload: if workload.is_empty() { app.clone() } else { workload },
+        namespace: settings.gateway.namespace.clone(),
+        canonical_service: if canonical.is_empty() { app.clone() } else { canonical },
+        app,
+        cluster: environment("ISTIO_META_CLUSTER_ID"),
+    }
+}
+
+/// A value behind a lock that many read, and one replaces.
+pub(super) type Shared<T> = Arc<std::sync::Mutex<T>>;

@@ -1,0 +1,144 @@
+//! Signals, and leaving well: not ready, pause, stop accepting, let connections finish, end.
+//!
+//! Must not know: how connections are served or listeners closed.
+
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{App, control::Order};
+use crate::config::Settings;
+
+/// How much longer than pause and deadline an end may take: closing listeners takes up to a
+/// second, and a last second is left for connections that are cut.
+pub(super) const MARGIN: Duration = Duration::from_secs(2);
+/// After a second signal.
+const HASTE: Duration = Duration::from_millis(500);
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    /// Would end the process if nobody listened.
+    user: [Signal; 2],
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
+        })
+    }
+
+    /// SIGTERM or SIGINT.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Runs until told to end, and then leaves.
+pub(super) fn serve(mut app: App) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        wait_for_the_end(&mut app, &mut signals).await;
+        leave(&mut app, &mut signals).await;
+        anyhow::Ok(())
+    })?;
+    app.stop();
+    tracing::info!("ended");
+    Ok(())
+}
+
+async fn wait_for_the_end(app: &mut App, signals: &mut Signals) {
+    let mut orders = app.control.orders();
+    loop {
+        let [user1, user2] = &mut signals.user;
+        tokio::select! {
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
+            _ = signals.hangup.recv() => reread(app).await,
+            _ = user1.recv() => {}
+            _ = user2.recv() => {}
+            changed = orders.changed() => {
+                let order = *orders.borrow_and_update();
+                match order {
+                    Order::Quit => return,
+                    Order::Drain => {
+                        app.status.drain();
+                        app.running.stop_accepting().await;
+                        tracing::info!(live = app.running.live(), "drained by order: not accepting");
+                    }
+                    Order::None => {}
+                }
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Not ready at once, so that load balancers look elsewhere; still accepting, until they do.
+async fn leave(app: &mut App, signals: &mut Signals) {
+    let drain = app.settings.drain.clone();
+    app.status.drain();
+    tracing::info!(live = app.running.live(), pause = ?drain.pause, "leaving: not ready");
+    let in_haste = tokio::select! {
+        () = tokio::time::sleep(drain.pause) => false,
+        () = signals.end() => true,
+    };
+    if in_haste {
+        return hurry(app).await;
+    }
+    tokio::select! {
+        () = app.running.stop_accepting() => {}
+        () = signals.end() => {}
+    }
+    tracing::info!(live = app.running.live(), deadline = ?drain.deadline, "leaving: not accepting");
+    let begun = Instant::now();
+    tokio::select! {
+        left = app.running.finished(drain.deadline) => {
+            tracing::info!(ended_by_us = left, took = ?begun.elapsed(), "leaving: done waiting");
+        }
+        () = signals.end() => hurry(app).await,
+    }
+}
+
+/// A second signal: what can be done in half a second.
+async fn hurry(app: &mut App) {
+    tracing::info!(live = app.running.live(), "leaving at once: second signal");
+    let _ = tokio::time::timeout(HASTE, app.running.finished(HASTE)).await;
+}
+
+/// SIGHUP: the settings file and every manifest are read again. What only a restart can change is
+/// named.
+async fn reread(app: &mut App) {
+    app.discovery.rescan().await;
+    let new = match Settings::load(&app.sources) {
+        Ok(new) => new,
+        Err(error) => {
+            tracing::error!("settings were not read again: {error}");
+            return;
+        }
+    };
+    if let Some(level) = &app.level
+        && let Err(error) = level.set(&new.log.level)
+    {
+        tracing::error!(%error, "log.level was not changed");
+    }
+    let mut comparable = new;
+    comparable.log.level.clone_from(&app.settings.log.level);
+    comparable.gateway.listen.clone_from(&app.settings.gateway.listen);
+    if comparable == app.settings {
+        tracing::info!("settings and manifests were read again");
+    } else {
+        tracing::warn!("settings other than log.level changed: they hold from the next start on");
+    }
+}

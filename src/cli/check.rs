@@ -1,0 +1,30 @@
+//! `diolkos check`: what is exposed, what is left out, every problem. Must not know: how it is
+//! found.
+
+use std::io::{self, Write};
+
+use super::CheckArgs;
+use crate::{
+    app::offline::Loaded,
+    config::{DEFAULTS, Settings, Sources},
+};
+
+pub(super) fn run(args: &CheckArgs) -> anyhow::Result<bool> {
+    let mut out = io::stdout().lock();
+    if args.print_defaults {
+        out.write_all(DEFAULTS.as_bytes())?;
+        return Ok(true);
+    }
+    let settings = Settings::load(&args.sources(Sources::of_this_process())?)?;
+    writeln!(out, "# settings in force")?;
+    out.write_all(settings.to_yaml().as_bytes())?;
+    let loaded = Loaded::read(&settings)?;
+    writeln!(out, "\n# manifests")?;
+    write!(out, "{}", loaded.report())?;
+    let problems = loaded.problems();
+    writeln!(out, "{} problems", problems.len())?;
+    for problem in &problems {
+        writeln!(out, "  {problem}")?;
+    }
+    Ok(!loaded.is_broken())
+}

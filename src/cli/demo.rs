@@ -1,0 +1,33 @@
+//! `diolkos demo`: the story, with a gateway of this process in it. Must not know: the story.
+
+use std::{net::SocketAddr, path::Path};
+
+use tokio::sync::mpsc;
+
+use super::DemoArgs;
+use crate::{
+    app,
+    config::{Override, Settings, Sources},
+    demo::{self, RunningGateway},
+};
+
+pub(super) fn run(args: &DemoArgs) -> anyhow::Result<bool> {
+    let story = demo::DemoArgs { once: args.once, listen: args.listen, keep: args.keep.clone() };
+    demo::run(&story, start_gateway)
+}
+
+/// A gateway as anybody would run it, but for its address and for who gets its log lines.
+fn start_gateway(manifests: &Path, listen: SocketAddr) -> anyhow::Result<RunningGateway> {
+    let set = |text: &str| Override::assignment(text);
+    let mut overrides = vec![set(&format!("gateway.listen={listen}"))?, set("gateway.workers=1")?];
+    for port in ["admin", "health", "agent", "metrics"] {
+        overrides.push(set(&format!("{port}.listen=off"))?);
+    }
+    let sources = Sources { overrides, ..Sources::default() };
+    let mut settings = Settings::load(&sources)?;
+    settings.manifests.directories = vec![manifests.to_owned()];
+    let (lines, decisions) = mpsc::unbounded_channel();
+    let app = app::start(app::Start { settings, sources, level: None, lines: Some(lines) })?;
+    let address = app.addresses()[0];
+    Ok(RunningGateway { address, decisions, stop: Box::new(move || app.stop()) })
+}
