@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::status::{Report, Status};
 use crate::{
     config::file::Manifests,
-    discovery::{Catalog, Change, CheckReport, Explanation, Identity, explain::Question},
-    manifests::{Changes, Directories, Kind, Problem, Severity, Store, Update},
+    discovery::{Catalog, Change, CheckReport, Explanation, Finding, Identity, explain::Question},
+    manifests::{Directories, Kind, Problem, Severity, Store, Update},
     routing::SharedTable,
 };
 
@@ -156,7 +156,7 @@ impl Keeper {
     /// connections see it.
     fn take(&mut self, update: Update) {
         let changes = self.store.apply(update);
-        let applied = self.catalog.apply(&as_catalog_changes(&self.store, &changes));
+        let applied = self.catalog.apply(&Change::of_store(self.store.objects(), &changes));
         let generation = self.catalog.table().generation;
         if changes.problems {
             let problems = self.store.problems();
@@ -184,9 +184,16 @@ impl Keeper {
         let begun = Instant::now();
         let report = CheckReport::new(&self.catalog);
         let objects = self.store.objects();
+        let findings = located(&self.store, &report.findings);
+        let before = self.status.snapshot().report;
+        for news in
+            findings.iter().filter(|finding| before.findings.binary_search(finding).is_err())
+        {
+            tracing::warn!("{news}");
+        }
         self.status.report(Report {
             summary: report.summary,
-            findings: report.findings.iter().map(ToString::to_string).collect(),
+            findings,
             left_out: report.left_out.iter().map(|(h, out)| format!("{h}:{out}")).collect(),
             objects: Kind::ALL.iter().map(|kind| (*kind, objects.count(*kind))).collect(),
         });
@@ -215,11 +222,13 @@ fn log_problem(problem: &Problem) {
     }
 }
 
-/// What the catalog takes in for changes of the store.
-pub(super) fn as_catalog_changes(store: &Store, changes: &Changes) -> Vec<Change> {
-    let change = |reference| match store.objects().get(reference) {
-        Some(object) => Change::Put(object),
-        None => Change::Remove(reference.clone()),
+/// Remarks with the file and line of their object in front, sorted.
+pub(super) fn located(store: &Store, findings: &[Finding]) -> Vec<String> {
+    let locate = |finding: &Finding| match store.place_of(&finding.object) {
+        Some((file, line)) => format!("{}:{line}: {finding}", file.display()),
+        None => finding.to_string(),
     };
-    changes.iter().map(change).collect()
+    let mut located: Vec<String> = findings.iter().map(locate).collect();
+    located.sort_unstable();
+    located
 }

@@ -4,13 +4,13 @@
 
 use crate::{
     config::Settings,
-    discovery::{Catalog, CheckReport, Explanation},
+    discovery::{Catalog, Change, CheckReport, Explanation},
     manifests::{Problem, Severity, Store},
     routing::SharedTable,
 };
 
 use super::{
-    discovery::{OwnedQuestion, as_catalog_changes, open},
+    discovery::{OwnedQuestion, located, open},
     parts,
 };
 
@@ -32,7 +32,7 @@ impl Loaded {
         let changes = store.apply(directories.load());
         let identity = parts::identity(settings, &settings.gateway.listen);
         let mut catalog = Catalog::new(identity, SharedTable::new().into());
-        catalog.apply(&as_catalog_changes(&store, &changes));
+        catalog.apply(&Change::of_store(store.objects(), &changes));
         Ok(Self { catalog, store })
     }
 
@@ -43,10 +43,16 @@ impl Loaded {
         OwnedQuestion { server_name: sni.to_owned(), alpn, alpn_wanted }.answer(&self.catalog)
     }
 
-    /// What is exposed, what is left out, every remark.
+    /// What is exposed and what is left out.
     #[must_use]
     pub fn report(&self) -> CheckReport {
         CheckReport::new(&self.catalog)
+    }
+
+    /// Every remark, with the file and line of its object.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        located(&self.store, &self.report().findings)
     }
 
     /// What is wrong with the files.

@@ -21,6 +21,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<bool> {
     let loaded = Loaded::read(&settings)?;
     writeln!(out, "\n# manifests")?;
     write!(out, "{}", loaded.report())?;
+    for remark in loaded.remarks() {
+        writeln!(out, "  {remark}")?;
+    }
     let problems = loaded.problems();
     writeln!(out, "{} problems", problems.len())?;
     for problem in &problems {

@@ -29,6 +29,9 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<bool> {
     let loaded = Loaded::read(&settings)?;
     let explanation = loaded.explain(&settings, &args.sni, args.offered());
     write!(out, "{explanation}")?;
+    if let Some(source) = args.source {
+        writeln!(out, "  source    {source}: no rule of this gateway looks at the source")?;
+    }
     for problem in loaded.problems() {
         writeln!(io::stderr(), "{problem}")?;
     }

@@ -113,8 +113,7 @@ impl fmt::Display for CheckReport {
         for (host, left_out) in &self.left_out {
             writeln!(f, "  {host}:{left_out}")?;
         }
-        writeln!(f, "{findings} remarks")?;
-        self.findings.iter().try_for_each(|finding| writeln!(f, "  {finding}"))
+        writeln!(f, "{findings} remarks")
     }
 }
 

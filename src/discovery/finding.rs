@@ -1,6 +1,6 @@
 //! Something about the objects that the operator should know.
 //!
-//! Must not know: files and lines, which the objects' source knows.
+//! Must not know: files and lines, which the objects' source knows and `app` puts in front.
 
 use std::fmt;
 
