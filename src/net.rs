@@ -25,18 +25,22 @@ pub mod sys;
 /// # Errors
 /// Whatever the kernel says: address in use, no permission, no such address.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = fresh(address)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     // The kernel caps this at net.core.somaxconn (4,096 by default since Linux 5.4).
     socket.listen(4096)?;
     Ok(socket.into())
+}
+
+/// A TCP socket that does not block, by one system call.
+fn fresh(address: SocketAddr) -> io::Result<Socket> {
+    Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))
 }
 
 /// Accepts one connection, non-blocking and close-on-exec.
@@ -58,8 +62,7 @@ pub fn accept(listener: &TcpListener) -> io::Result<(std::net::TcpStream, Socket
 /// # Errors
 /// What `socket(2)` and `connect(2)` say at once: no file descriptor, no route, no port left.
 pub fn start_connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
+    let socket = fresh(address)?;
     socket.set_tcp_nodelay(true)?;
     match socket.connect(&address.into()) {
         Ok(()) => {}
@@ -107,7 +110,20 @@ pub fn shutdown_write(stream: &TcpStream) -> io::Result<()> {
 /// # Errors
 /// `WouldBlock`, or what `recv(2)` says.
 pub fn recv_now(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let n = recv(stream, buffer)?;
+    if n > 0 && n < buffer.len() {
+        // The reactor may have heard of these very bytes: it is told that they are gone.
+        let _ = stream.try_io(Interest::READABLE, || io::Result::<()>::Err(would_block()));
+    }
+    Ok(n)
+}
+
+fn recv(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(rustix::io::retry_on_intr(|| rustix::net::recv(stream, &mut *buffer, RecvFlags::empty()))?.0)
+}
+
+fn would_block() -> io::Error {
+    io::ErrorKind::WouldBlock.into()
 }
 
 /// Reads once when there is something; 0 is the end of the stream.
@@ -123,12 +139,12 @@ pub fn poll_recv(
         ready!(stream.poll_read_ready(context))?;
         let mut short = None;
         let result = stream.try_io(Interest::READABLE, || {
-            let n = recv_now(stream, buffer)?;
+            let n = recv(stream, buffer)?;
             if n == 0 || n == buffer.len() {
                 return Ok(n);
             }
             short = Some(n);
-            Err(io::ErrorKind::WouldBlock.into())
+            Err(would_block())
         });
         match (short, result) {
             (Some(n), _) => return Poll::Ready(Ok(n)),
@@ -154,7 +170,7 @@ pub fn poll_send(
                 return Ok(n);
             }
             short = Some(n);
-            Err(io::ErrorKind::WouldBlock.into())
+            Err(would_block())
         });
         match (short, result) {
             (Some(n), _) => return Poll::Ready(Ok(n)),

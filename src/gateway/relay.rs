@@ -164,10 +164,7 @@ impl Relay {
                 Step::Read => self.read(flow, source, sink, context),
                 Step::Write => self.write(flow, sink, context),
                 Step::Finish => {
-                    self.note(match net::shutdown_write(sink) {
-                        Ok(()) => Event::Finished(flow),
-                        Err(_) => Event::Lost(flow.sink(), Loss::Reset),
-                    });
+                    self.finish(flow, sink);
                     Poll::Ready(0)
                 }
                 Step::Rest => {
@@ -281,6 +278,18 @@ impl Relay {
                 Poll::Ready(0)
             }
         }
+    }
+
+    /// Passes the FIN on. The last of the two goes out with the close that follows at once: both
+    /// sockets have been read to their end, so that a close sends FIN and nothing else.
+    fn finish(&mut self, flow: Flow, sink: &TcpStream) {
+        let last = self.machine.step(Flow(flow.sink())) == Step::Rest && !self.machine.is_losing();
+        let finished = last || net::shutdown_write(sink).is_ok();
+        self.note(if finished {
+            Event::Finished(flow)
+        } else {
+            Event::Lost(flow.sink(), Loss::Reset)
+        });
     }
 
     fn took(&mut self, flow: Flow, n: usize) {

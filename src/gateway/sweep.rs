@@ -20,6 +20,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Byte counters of a live connection are published this often, as Istio does.
 const PUBLISH: Duration = Duration::from_secs(5);
 
+/// A connection that ends before this age never pays for keepalive.
+const SHORT: Duration = Duration::from_secs(1);
+
 /// Looks at each connection whose turn it is: at one in five, so that each is looked at twice a
 /// second when the worker ticks ten times.
 pub(super) fn sweep(worker: &Worker) {
@@ -40,7 +43,7 @@ fn look(worker: &Worker, connection: &Connection, served: &Served, now: Instant)
     let (received, sent) = connection.bytes();
     let total = received.wrapping_add(sent);
     let limits = connection.limits.get();
-    if !seen.keepalive_set {
+    if !seen.keepalive_set && now.saturating_duration_since(connection.accepted) >= SHORT {
         set_keepalive(worker, connection, served, limits);
         seen.keepalive_set = true;
     }
@@ -117,8 +120,7 @@ fn is_due(now: Instant, last: Instant, period: Duration) -> bool {
     since >= period && since % period < 500
 }
 
-/// Keepalive on both sides, at the first sweep that finds the connection alive: a short connection
-/// does not pay for it.
+/// Keepalive on both sides.
 fn set_keepalive(worker: &Worker, connection: &Connection, served: &Served, limits: Limits) {
     let ours = worker.config().relay.keepalive;
     let theirs = limits.upstream_keepalive.map_or(ours, |theirs| crate::routing::Keepalive {
