@@ -5,9 +5,11 @@
 
 use std::{
     fmt::Write as _,
+    fs::File,
     io::{self, Write},
     net::SocketAddr,
-    path::PathBuf,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -67,6 +69,17 @@ impl std::fmt::Display for LogTo {
     }
 }
 
+/// Our own output is not opened by its name: as another user than the one who made the pipe that
+/// would be denied, and a socket, which systemd gives, cannot be opened at all.
+fn open(path: &Path) -> io::Result<File> {
+    let own = match path.to_str() {
+        Some("/dev/stdout") => io::stdout().as_fd().try_clone_to_owned()?,
+        Some("/dev/stderr") => io::stderr().as_fd().try_clone_to_owned()?,
+        _ => return File::options().create(true).append(true).open(path),
+    };
+    Ok(own.into())
+}
+
 /// Lines that may wait for the disk; each is about 300 bytes.
 const QUEUE_LINES: usize = 16 * 1024;
 
@@ -122,7 +135,7 @@ impl AccessLog {
                 return Ok(Self { format: config.format, queue, dropped });
             }
         };
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+        let file = open(path)?;
         let (queue, lines) = sync_channel(QUEUE_LINES);
         std::thread::Builder::new()
             .name("access-log".into())

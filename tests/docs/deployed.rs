@@ -3,7 +3,14 @@
 //!
 //! Must not know: a cluster; nothing is applied.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    process::{Command as Process, Stdio},
+    time::Duration,
+};
 
 use clap::Parser as _;
 use diolkos::{
@@ -203,4 +210,51 @@ fn the_image_is_built_from_what_is_there() {
     }
     assert!(dockerfile.contains("--profile dist --bin diolkos"));
     assert!(text("Cargo.toml").contains("\n[profile.dist]\n"));
+}
+
+/// As systemd starts it, and container runtimes that own the pipe themselves: the name
+/// `/dev/stdout`, which is the default path of the access log, cannot be opened there.
+#[test]
+fn the_access_log_is_written_to_an_output_that_cannot_be_opened_by_name() {
+    let (ours, theirs) = UnixStream::pair().expect("a socket");
+    ours.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let mut process = Process::new(env!("CARGO_BIN_EXE_diolkos"))
+        .args([
+            "gateway",
+            "--manifests",
+            "config/demo",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "off",
+        ])
+        .args(["--health", "off", "--metrics", "off", "--set", "agent.listen=off"])
+        .args(["--set", "log.format=json"])
+        .current_dir(root())
+        .env_clear()
+        .stdout(OwnedFd::from(theirs))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let log = BufReader::new(process.stderr.take().expect("its log"));
+    let address = log.lines().map_while(Result::ok).find_map(listening_on);
+    if let Some(address) = &address {
+        let mut client = TcpStream::connect(address).expect("a connection");
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
+    }
+    let mut line = String::new();
+    let read = BufReader::new(ours).read_line(&mut line);
+    process.kill().expect("it runs");
+    process.wait().expect("it ends");
+    assert!(address.is_some(), "it did not come to accept connections");
+    read.expect("a line of the access log");
+    assert!(line.contains(" NR ") && line.contains(" not_tls "), "{line}");
+}
+
+/// The address in the line that says that connections are accepted.
+fn listening_on(line: String) -> Option<String> {
+    let (_, rest) =
+        line.split_once("127.0.0.1:").filter(|_| line.contains("accepts connections"))?;
+    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    Some(format!("127.0.0.1:{port}"))
 }
