@@ -6,3 +6,6 @@ mod support;
 
 // Bytes both ways, FIN as FIN, RST as RST; each case by copy and by splice.
 mod relay;
+
+// TLS stacks of others as clients.
+mod stacks;

@@ -17,6 +17,10 @@ use diolkos::{
     },
 };
 
+// The gateway from its files, and the programs of others.
+pub mod front;
+pub mod tools;
+
 /// A real ClientHello of OpenSSL for `outbound_.8080_._.bar.ns2.global`, ALPN `istio`.
 pub const HELLO: &[u8] = include_bytes!("../data/hellos/openssl.bin");
 
