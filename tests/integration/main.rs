@@ -7,5 +7,8 @@ mod support;
 // Bytes both ways, FIN as FIN, RST as RST; each case by copy and by splice.
 mod relay;
 
+// Envoy as the sidecar at both ends.
+mod envoy;
+
 // TLS stacks of others as clients.
 mod stacks;

@@ -18,7 +18,9 @@ use diolkos::{
 };
 
 // The gateway from its files, and the programs of others.
+pub mod envoy;
 pub mod front;
+pub mod http;
 pub mod tools;
 
 /// A real ClientHello of OpenSSL for `outbound_.8080_._.bar.ns2.global`, ALPN `istio`.
@@ -149,7 +151,7 @@ pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
 }
 
 /// Reads to the end: what came, and whether it ended in FIN (true) or RST (false).
-pub fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, bool) {
+pub fn read_to_end(mut stream: impl Read) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     let mut chunk = vec![0; 64 * 1024];
     loop {
