@@ -3,6 +3,8 @@
 //! Must not know: files, other documents. Guards the YAML parser: it builds every event of a
 //! document in memory first, about 100 bytes each, and libyaml has no limit of depth.
 
+use std::borrow::Cow;
+
 use serde::de::DeserializeOwned;
 
 use super::{DOCUMENT_BYTES_MAX, fault::Fault, unread};
@@ -27,76 +29,67 @@ pub(super) fn read(kind: Kind, text: &str) -> Result<(Object, Vec<Fault>), Fault
     read_typed(kind, text)
 }
 
+/// Each kind has one way to be read, and so one copy of its code: where unknown fields are told
+/// (Istio's kinds, all of whose fields we know by name) or where they are not.
 fn read_typed(kind: Kind, text: &str) -> Result<(Object, Vec<Fault>), Fault> {
     let mut unknown = Vec::new();
-    let faults = kind.is_istio().then_some((kind, &mut unknown));
+    let told = (kind, &mut unknown);
     let object = match kind {
-        Kind::Service => tracked::<Service>(text, faults)?.into(),
-        Kind::EndpointSlice => tracked::<EndpointSlice>(text, faults)?.into(),
-        Kind::Endpoints => tracked::<Endpoints>(text, faults)?.into(),
-        Kind::Pod => tracked::<Pod>(text, faults)?.into(),
+        Kind::Service => untracked::<Service>(text)?.into(),
+        Kind::EndpointSlice => untracked::<EndpointSlice>(text)?.into(),
+        Kind::Endpoints => untracked::<Endpoints>(text)?.into(),
+        Kind::Pod => untracked::<Pod>(text)?.into(),
         Kind::Node => {
-            let mut node: Node = tracked(text, faults)?;
+            let mut node: Node = untracked(text)?;
             node.meta.namespace = scalar::shared("");
             node.into()
         }
         Kind::Namespace => {
-            let mut namespace: Namespace = tracked(text, faults)?;
+            let mut namespace: Namespace = untracked(text)?;
             namespace.meta.namespace = scalar::shared("");
             namespace.into()
         }
-        Kind::Gateway => tracked::<Gateway>(text, faults)?.into(),
-        Kind::ServiceEntry => tracked::<ServiceEntry>(text, faults)?.into(),
-        Kind::DestinationRule => tracked::<DestinationRule>(text, faults)?.into(),
-        Kind::WorkloadEntry => tracked::<WorkloadEntry>(text, faults)?.into(),
-        Kind::PeerAuthentication => tracked::<PeerAuthentication>(text, faults)?.into(),
-        Kind::EnvoyFilter => tracked::<EnvoyFilter>(text, faults)?.into(),
+        Kind::Gateway => tracked::<Gateway>(text, told)?.into(),
+        Kind::ServiceEntry => tracked::<ServiceEntry>(text, told)?.into(),
+        Kind::DestinationRule => tracked::<DestinationRule>(text, told)?.into(),
+        Kind::WorkloadEntry => tracked::<WorkloadEntry>(text, told)?.into(),
+        Kind::PeerAuthentication => tracked::<PeerAuthentication>(text, told)?.into(),
+        Kind::EnvoyFilter => untracked::<EnvoyFilter>(text)?.into(),
     };
     Ok((object, unknown))
 }
 
 /// Reads any type, without regard to unknown fields.
 pub(super) fn untracked<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
-    tracked(text, None)
+    let text = &*as_yaml(text);
+    T::deserialize(yaml(text)?).map_err(Fault::from)
 }
 
-/// JSON is read as JSON, for speed and for its escapes; when that fails it is read as YAML, whose
-/// errors name the field.
+/// Reads a type and tells its unknown fields.
 fn tracked<T: DeserializeOwned>(
     text: &str,
-    mut faults: Option<(Kind, &mut Vec<Fault>)>,
+    (kind, faults): (Kind, &mut Vec<Fault>),
 ) -> Result<T, Fault> {
-    if text.trim_start().starts_with('{') {
-        budget::start(text.len());
-        let mut json = serde_json::Deserializer::from_str(text);
-        if let Ok(value) = deserialize(&mut json, &mut faults)
-            && json.end().is_ok()
-        {
-            return Ok(value);
-        }
-        if let Some((_, faults)) = &mut faults {
-            faults.clear();
-        }
-    }
-    guard(text)?;
-    budget::start(text.len());
-    deserialize(serde_norway::Deserializer::from_str(text), &mut faults).map_err(Fault::from)
+    let text = &*as_yaml(text);
+    let tell = |path: serde_ignored::Path<'_>| faults.extend(unread::unknown_field(kind, &path));
+    serde_ignored::deserialize(yaml(text)?, tell).map_err(Fault::from)
 }
 
-fn deserialize<'de, D, T>(
-    deserializer: D,
-    faults: &mut Option<(Kind, &mut Vec<Fault>)>,
-) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: DeserializeOwned,
-{
-    match faults {
-        None => T::deserialize(deserializer),
-        Some((kind, faults)) => serde_ignored::deserialize(deserializer, |path| {
-            faults.extend(unread::unknown_field(*kind, &path));
-        }),
+fn yaml(text: &str) -> Result<serde_norway::Deserializer<'_>, Fault> {
+    guard(text)?;
+    budget::start(text.len());
+    Ok(serde_norway::Deserializer::from_str(text))
+}
+
+/// JSON is YAML but for two things that libyaml does not take: pairs of escaped surrogates, and
+/// tabs. JSON that holds a backslash or a tab is written out anew, without either.
+fn as_yaml(text: &str) -> Cow<'_, str> {
+    if !text.trim_start().starts_with('{') || !text.contains(['\\', '\t']) {
+        return text.into();
     }
+    budget::start(text.len());
+    let plain = serde_json::from_str(text).ok().and_then(|Tree(v)| serde_json::to_string(&v).ok());
+    plain.map_or(text.into(), Cow::Owned)
 }
 
 /// Refuses what would take the YAML parser too much time or memory.
