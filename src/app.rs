@@ -110,7 +110,7 @@ impl App {
         shutdown::serve(self)
     }
 
-    /// Ends at once: connections get a FIN.
+    /// Ends at once: what is left of connections is reset.
     pub fn stop(self) {
         self.control.stop();
         self.running.end();

@@ -183,8 +183,11 @@ impl Gateway {
         let mut addresses = Vec::new();
         for wanted in &config.listen {
             let mut address = *wanted;
+            let failed = |source| BindError::Listen { address: *wanted, source };
+            // SO_REUSEPORT would let a second gateway of the same user share the port, and the
+            // kernel would deal connections to both. A socket without it finds the port taken.
+            drop(TcpListener::bind(address).map_err(failed)?);
             for of_worker in &mut listeners {
-                let failed = |source| BindError::Listen { address: *wanted, source };
                 let socket = net::listen(address).map_err(failed)?;
                 // Port 0: the first takes one, the others share it.
                 address = socket.local_addr().map_err(failed)?;
@@ -224,7 +227,7 @@ impl Gateway {
             admission: Arc::new(Admission::new(self.config.connections_max)),
             pipes: Arc::new(PipeBudget::new(self.config.relay.pipes_max)),
             metrics: Arc::default(),
-            own_ports: self.addresses.iter().map(SocketAddr::port).collect(),
+            own_listeners: self.addresses.clone(),
             log: self.log,
             config: self.config,
             table,
@@ -321,6 +324,7 @@ impl Running {
             // A worker that panicked has said so.
             let _ = thread.join();
         }
+        self.shared.log.flush();
     }
 }
 

@@ -97,9 +97,12 @@ async fn leave(app: &mut App, signals: &mut Signals) {
     if in_haste {
         return hurry(app).await;
     }
-    tokio::select! {
-        () = app.running.stop_accepting() => {}
-        () = signals.end() => {}
+    let in_haste = tokio::select! {
+        () = app.running.stop_accepting() => false,
+        () = signals.end() => true,
+    };
+    if in_haste {
+        return hurry(app).await;
     }
     tracing::info!(live = app.running.live(), deadline = ?drain.deadline, "leaving: not accepting");
     let begun = Instant::now();

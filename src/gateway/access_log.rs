@@ -94,9 +94,20 @@ pub(super) struct AccessLog {
 #[derive(Clone, Debug)]
 enum Queue {
     None,
-    Writer(SyncSender<String>),
+    Writer(SyncSender<Entry>),
     Lines(tokio::sync::mpsc::UnboundedSender<String>),
 }
+
+/// What the writing thread is given.
+#[derive(Debug)]
+enum Entry {
+    Line(String),
+    /// Say when everything before this is written.
+    Flush(SyncSender<()>),
+}
+
+/// A disk or pipe that takes nothing may hold the end of the process back for so long.
+const FLUSH_TIME: Duration = Duration::from_millis(500);
 
 /// All that one line tells.
 #[derive(Debug)]
@@ -157,11 +168,20 @@ impl AccessLog {
         };
         let taken = match &self.queue {
             Queue::None => true,
-            Queue::Writer(queue) => queue.try_send(text).is_ok(),
+            Queue::Writer(queue) => queue.try_send(Entry::Line(text)).is_ok(),
             Queue::Lines(lines) => lines.send(text).is_ok(),
         };
         if !taken {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until what is queued is written, since the thread does not outlive the process.
+    pub(super) fn flush(&self) {
+        let Queue::Writer(queue) = &self.queue else { return };
+        let (done, when_done) = sync_channel(1);
+        if queue.try_send(Entry::Flush(done)).is_ok() {
+            let _ = when_done.recv_timeout(FLUSH_TIME);
         }
     }
 
@@ -172,14 +192,20 @@ impl AccessLog {
 }
 
 /// Writes until every sender is gone; flushes when the queue is empty.
-fn write_all(lines: &Receiver<String>, mut file: impl Write) {
-    while let Ok(line) = lines.recv() {
-        // A disk that is full loses lines, not connections.
-        let _ = file.write_all(line.as_bytes());
-        while let Ok(line) = lines.try_recv() {
-            let _ = file.write_all(line.as_bytes());
+fn write_all(entries: &Receiver<Entry>, mut file: impl Write) {
+    while let Ok(first) = entries.recv() {
+        let mut flushed = Vec::new();
+        for entry in std::iter::once(first).chain(entries.try_iter()) {
+            match entry {
+                // A disk that is full loses lines, not connections.
+                Entry::Line(line) => drop(file.write_all(line.as_bytes())),
+                Entry::Flush(done) => flushed.push(done),
+            }
         }
         let _ = file.flush();
+        for done in flushed {
+            let _ = done.send(());
+        }
     }
 }
 

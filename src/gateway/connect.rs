@@ -4,9 +4,15 @@
 //! last has the rest of the time. The result of a connect is learned from the first write, so the
 //! ClientHello is written here. Must not know: what a ClientHello is, or what is written later.
 
-use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{io::Interest, net::TcpStream, time::Instant};
 
 use super::{outcome::Outcome, report::Report, worker::Worker};
 use crate::{
@@ -120,14 +126,10 @@ async fn connect(
     patience: Instant,
     first: &[u8],
 ) -> Result<(TcpStream, usize), DialError> {
-    let stream = net::start_connect(address)?;
-    if worker.shared().own_ports.contains(&address.port()) {
-        // A connection between an address and itself stays on this host, and the port is ours.
-        // The kernel chose the local address when the connect began.
-        if stream.local_addr()?.ip() == address.ip() {
-            return Err(DialError::Ourselves);
-        }
+    if is_ours(&worker.shared().own_listeners, address) {
+        return Err(DialError::Ourselves);
     }
+    let stream = net::start_connect(address)?;
     let write = poll_fn(|context| net::poll_send(&stream, context, first));
     match tokio::time::timeout_at(patience, write).await {
         Ok(written) => {
@@ -138,12 +140,50 @@ async fn connect(
     }
 }
 
+/// True when a connection to `address` would come back to us.
+fn is_ours(listeners: &[SocketAddr], address: SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    // Only an address of this host can be bound to. That is asked for our own ports alone.
+    let is_local = || UdpSocket::bind((ip, 0)).is_ok();
+    listeners.iter().filter(|own| own.port() == address.port()).any(|own| {
+        let own = own.ip().to_canonical();
+        own == ip || ip.is_unspecified() || (own.is_unspecified() && is_local())
+    })
+}
+
 /// Returns when the client has reset. Further bytes and a FIN are left for later: they do not end
-/// a dial.
+/// a dial, and a reset may still come behind them, which is why this does not wait for readable.
 async fn client_reset(stream: &TcpStream) {
-    let woken = poll_fn(|context| stream.poll_read_ready(context)).await;
-    let gone = woken.is_err() || net::sys::tcp_info(stream).is_ok_and(|info| info.closed);
-    if !gone {
-        std::future::pending::<()>().await;
+    // It fails only when the runtime is going away.
+    let _ = stream.ready(Interest::ERROR).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(listener: &str, address: &str, expected: bool) {
+        let listeners = [listener.parse().expect("a listener")];
+        let found = is_ours(&listeners, address.parse().expect("an address"));
+        assert_eq!(found, expected, "{address} while listening on {listener}");
+    }
+
+    #[test]
+    fn a_listener_on_every_address_is_reached_by_every_address_of_the_host() {
+        check("0.0.0.0:15443", "127.0.0.1:15443", true);
+        // The kernel dials it from 127.0.0.1, so that the local address tells nothing.
+        check("0.0.0.0:15443", "127.0.0.2:15443", true);
+        check("[::]:15443", "127.0.0.1:15443", true);
+        check("[::]:15443", "[::1]:15443", true);
+        check("0.0.0.0:15443", "192.0.2.1:15443", false);
+        check("0.0.0.0:15443", "127.0.0.1:15444", false);
+    }
+
+    #[test]
+    fn a_listener_on_one_address_is_reached_by_that_one() {
+        check("127.0.0.1:15443", "127.0.0.1:15443", true);
+        check("127.0.0.1:15443", "[::ffff:127.0.0.1]:15443", true);
+        check("127.0.0.1:15443", "127.0.0.2:15443", false);
+        check("127.0.0.1:15443", "0.0.0.0:15443", true);
     }
 }

@@ -101,9 +101,13 @@ async fn open(worker: &Rc<Worker>, report: &mut Report) -> Result<Opening, End> 
                     flight.ask_another(opening.to_downstream);
                 }
             }
-            Answer::Failed(Failure::Reset, _) => {
-                report.try_failed(Failure::Reset.as_str());
-                return Err(End::Reset(Outcome::FirstFlightFailed));
+            Answer::Failed(failure @ (Failure::Reset | Failure::Closed), _)
+                if flight.asked_another() || failure == Failure::Reset =>
+            {
+                report.try_failed(failure.as_str());
+                // The alert of the endpoint before says more than an end without a word.
+                let reset = End::Reset(Outcome::FirstFlightFailed);
+                return Err(flight.take_alert().map_or(reset, End::Alerted));
             }
             // A FIN or an alert that nobody else could better is relayed like any other word.
             Answer::Failed(_, opening) | Answer::Settled(opening) => {
@@ -112,7 +116,7 @@ async fn open(worker: &Rc<Worker>, report: &mut Report) -> Result<Opening, End> 
                 return Ok(opening);
             }
             Answer::Ended(outcome) => {
-                // One side reset before anything was settled: the other is told by RST.
+                // The client reset before anything was settled: the endpoint is told by RST.
                 crate::net::reset_on_close(&upstream);
                 return Err(End::Reset(outcome));
             }
@@ -146,6 +150,12 @@ async fn close(worker: &Worker, report: &mut Report, end: RelayEnd) {
                 (Side::Upstream, Loss::Reset) => Outcome::EndpointReset,
                 (Side::Upstream, Loss::Vanished) => Outcome::EndpointVanished,
             }
+        }
+        RelayEnd::Ordered(Outcome::Drained) => {
+            // Cut in the middle: a FIN would say that this was all.
+            crate::net::reset_on_close(downstream);
+            crate::net::reset_on_close(upstream);
+            Outcome::Drained
         }
         RelayEnd::Ordered(outcome) => {
             // FIN to both; what was in flight is in the kernel's hands.

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpStream, time::Instant};
+use tokio::net::TcpStream;
 
 use super::{
     outcome::Outcome,
@@ -27,6 +27,9 @@ use crate::net;
 
 /// A dummy ChangeCipherSpec that TLS 1.3 clients send behind their hello (RFC 8446 §D.4).
 const CHANGE_CIPHER_SPEC: [u8; 6] = [20, 3, 3, 0, 1, 1];
+
+/// A silent endpoint that is not to be left for another is the connection's endpoint after this.
+const SETTLE_AFTER: Duration = Duration::from_secs(5);
 
 /// What the client has said so far, for as long as it may have to be said again.
 #[derive(Debug)]
@@ -44,10 +47,10 @@ pub(super) struct FirstFlight {
 pub(super) enum Answer {
     /// It is the connection's endpoint now: the relay goes on from here.
     Settled(Opening),
-    /// It failed and the connection is replayable. If nobody else is asked, the relay begins with
-    /// the opening.
+    /// It failed while the connection was replayable. If nobody else is asked, the relay begins
+    /// with the opening.
     Failed(Failure, Opening),
-    /// The client reset, or the endpoint did when nothing could be replayed.
+    /// The client reset.
     Ended(Outcome),
 }
 
@@ -116,7 +119,8 @@ impl FirstFlight {
     /// Waits for the endpoint's first byte, passing on whatever the client says meanwhile.
     ///
     /// `written` bytes of the wire are sent already. `patience` is how long an endpoint may be
-    /// silent while there is another that could be asked.
+    /// silent while there is another that could be asked. With nobody else to ask a silent
+    /// endpoint is left to the relay, where the sweep looks after idleness, age and lost peers.
     pub(super) async fn run(
         &mut self,
         worker: &Worker,
@@ -126,15 +130,17 @@ impl FirstFlight {
         patience: Option<Duration>,
     ) -> Answer {
         let mut attempt = Attempt { written, finished: false };
+        if !self.is_replayable() {
+            return Answer::Settled(self.opening(&attempt));
+        }
         let answer = std::future::poll_fn(|context| {
             self.poll_answer(worker, connection, upstream, &mut attempt, context)
         });
-        let Some(patience) = patience else { return answer.await };
-        match tokio::time::timeout_at(Instant::now() + patience, answer).await {
+        let limits = connection.limits.get();
+        let settle = limits.idle_timeout.map_or(SETTLE_AFTER, |idle| idle.min(SETTLE_AFTER));
+        match tokio::time::timeout(patience.unwrap_or(settle), answer).await {
             Ok(answer) => answer,
-            Err(_) if self.is_replayable() => {
-                Answer::Failed(Failure::Silent, self.opening(&attempt))
-            }
+            Err(_) if patience.is_some() => Answer::Failed(Failure::Silent, self.opening(&attempt)),
             Err(_) => Answer::Settled(self.opening(&attempt)),
         }
     }
@@ -226,18 +232,11 @@ impl FirstFlight {
     ) -> Answer {
         let opening = self.opening(attempt);
         match result {
-            Ok(0) => {
-                let opening = Opening { upstream_ended: true, ..opening };
-                if self.is_replayable() {
-                    Answer::Failed(Failure::Closed, opening)
-                } else {
-                    Answer::Settled(opening)
-                }
-            }
+            Ok(0) => Answer::Failed(Failure::Closed, Opening { upstream_ended: true, ..opening }),
             Ok(n) => {
                 let bytes = scratch.get(..n).unwrap_or_default();
                 let opening = Opening { to_downstream: bytes.to_vec(), ..opening };
-                if is_fatal_alert(bytes) && self.is_replayable() {
+                if is_fatal_alert(bytes) {
                     Answer::Failed(Failure::Alert, opening)
                 } else {
                     Answer::Settled(opening)
@@ -248,11 +247,7 @@ impl FirstFlight {
     }
 
     fn reset(&self, attempt: &Attempt) -> Answer {
-        if self.is_replayable() {
-            Answer::Failed(Failure::Reset, self.opening(attempt))
-        } else {
-            Answer::Ended(Outcome::EndpointReset)
-        }
+        Answer::Failed(Failure::Reset, self.opening(attempt))
     }
 
     /// What the relay begins with.

@@ -46,8 +46,8 @@ pub(super) struct Shared {
     pub(super) log: AccessLog,
     pub(super) admission: Arc<Admission>,
     pub(super) pipes: Arc<PipeBudget>,
-    /// Ports of our own listeners.
-    pub(super) own_ports: Vec<u16>,
+    /// Our own listeners, which are nobody's endpoints.
+    pub(super) own_listeners: Vec<SocketAddr>,
     pub(super) peers: Vec<Peer>,
     pub(super) started: Instant,
     /// Set when the listeners are being closed.
