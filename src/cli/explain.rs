@@ -63,11 +63,16 @@ fn ask(admin: SocketAddr, args: &ExplainArgs) -> anyhow::Result<(bool, String)> 
     let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
     let status = head.split_whitespace().nth(1).unwrap_or_default();
     match status {
-        "200" => Ok((true, body.to_owned())),
-        // The name is refused; the answer says why.
-        "404" if body.contains("REFUSED") => Ok((false, body.to_owned())),
+        "200" => Ok((!says_refused(body), body.to_owned())),
         _ => bail!("{admin} answered {status}: {}", body.trim()),
     }
+}
+
+/// True when a gate refuses, in the words of an explanation: the name, and under it a line for
+/// each gate with its verdict second.
+fn says_refused(explanation: &str) -> bool {
+    let mut verdicts = explanation.lines().skip(1).map(|line| line.split_whitespace().nth(1));
+    verdicts.any(|verdict| verdict == Some("REFUSED"))
 }
 
 /// Percent-encodes what is not unreserved (RFC 3986 §2.3).
@@ -81,6 +86,14 @@ fn encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_of_the_admin_port_says_whether_a_gate_refuses() {
+        let passed =
+            "REFUSED REFUSED\n  form      pass     port 1\n    in   10.0.0.7:80  REFUSED\n";
+        assert!(!says_refused(passed));
+        assert!(says_refused("x\n  form      pass     port 1\n  alpn      REFUSED  offers h2\n"));
+    }
 
     #[test]
     fn a_name_is_encoded_for_a_query() {

@@ -24,7 +24,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Dialer {
     set: Arc<EndpointSet>,
-    route: Arc<RouteState>,
+    /// One for the connection, not for each try: with two endpoints, tries that took turns would
+    /// bring each connection to the same dead one first.
+    turn: u64,
     tried: Tried,
     deadline: Instant,
     try_timeout: Duration,
@@ -46,10 +48,10 @@ pub(super) enum DialError {
 
 impl Dialer {
     /// Prepares to dial; the connect timeout runs from now.
-    pub(super) fn new(worker: &Worker, set: Arc<EndpointSet>, route: Arc<RouteState>) -> Self {
+    pub(super) fn new(worker: &Worker, set: Arc<EndpointSet>, route: &RouteState) -> Self {
         let deadline = Instant::now() + set.policy().connect_timeout;
         let try_timeout = worker.config().try_timeout;
-        Self { set, route, tried: Tried::new(), deadline, try_timeout }
+        Self { set, turn: route.next_turn(), tried: Tried::new(), deadline, try_timeout }
     }
 
     /// True while there is an endpoint that was not tried.
@@ -102,8 +104,7 @@ impl Dialer {
     }
 
     fn pick(&mut self, worker: &Worker) -> Option<Lease> {
-        let pick =
-            Pick { tried: &self.tried, turn: self.route.next_turn(), random: worker.random() };
+        let pick = Pick { tried: &self.tried, turn: self.turn, random: worker.random() };
         let (index, lease) = self.set.pick(pick)?;
         self.tried.push(index);
         Some(lease)

@@ -4,7 +4,7 @@
 //! it takes what it needs and gives a value, or the outcome that ends the connection. Must not
 //! know: how any stage does its work.
 
-use std::{rc::Rc, sync::Arc};
+use std::rc::Rc;
 
 use super::{
     connect::Dialer,
@@ -79,7 +79,7 @@ async fn open(worker: &Rc<Worker>, report: &mut Report) -> Result<Opening, End> 
     let permit = route.state.admit(set.policy().max_connections).ok_or(Outcome::ConnectionLimit)?;
     report.routed(&route, permit);
     connection.limits.set(limits(worker, set.policy()));
-    let mut dialer = Dialer::new(worker, set, Arc::clone(&route.state));
+    let mut dialer = Dialer::new(worker, set, &route.state);
     drop(route);
 
     let mut flight = FirstFlight::new(sniffed);

@@ -39,8 +39,19 @@ pub(super) struct Sniffed {
 /// The outcome, when there is none to be had.
 pub(super) async fn sniff(worker: &Worker, report: &mut Report) -> Result<Sniffed, Outcome> {
     let limits = worker.config().sniff;
-    let deadline = Instant::from_std(report.connection().accepted) + limits.timeout;
     let mut reader = Reader { scanner: Scanner::new(limits.bytes_max), wire: Vec::new() };
+    let deadline = Instant::from_std(report.connection().accepted) + limits.timeout;
+    let hello = read_hello(worker, report, &mut reader, deadline).await;
+    report.connection().note_taken(Side::Downstream, reader.wire.len());
+    Ok(Sniffed { hello: *hello?, wire: reader.wire })
+}
+
+async fn read_hello(
+    worker: &Worker,
+    report: &mut Report,
+    reader: &mut Reader,
+    deadline: Instant,
+) -> Result<Box<ClientHello>, Outcome> {
     let stream = &report.connection().downstream;
     let first = {
         let mut scratch = worker.scratch();
@@ -53,10 +64,7 @@ pub(super) async fn sniff(worker: &Worker, report: &mut Report) -> Result<Sniffe
     };
     loop {
         match step {
-            Step::Whole(hello) => {
-                report.connection().note_taken(Side::Downstream, reader.wire.len());
-                return Ok(Sniffed { hello: *hello, wire: reader.wire });
-            }
+            Step::Whole(hello) => return Ok(hello),
             Step::Eof => return Err(reader.peer_left(Outcome::ClientEofBeforeHello)),
             Step::Refused(refusal) => {
                 return Err(match refusal {

@@ -78,19 +78,23 @@ fn look(worker: &Worker, connection: &Connection, served: &Served, now: Instant)
         }
     }
     if is_due(now, seen.last_progress, LOOK) {
-        look_for_vanished(worker, connection, served);
+        look_for_lost(worker, connection, served);
     }
 }
 
 /// Ends a side as vanished when it does not acknowledge: `TCP_USER_TIMEOUT` would kill a reader
-/// that only pauses.
-fn look_for_vanished(worker: &Worker, connection: &Connection, served: &Served) {
+/// that only pauses. A side that reset after its FIN is found here too, since nobody reads it.
+fn look_for_lost(worker: &Worker, connection: &Connection, served: &Served) {
     let after = worker.config().relay.vanished_after;
     for (side, stream) in
         [(Side::Downstream, &connection.downstream), (Side::Upstream, &served.upstream)]
     {
-        if sys::tcp_info(stream).is_ok_and(|info| is_vanished(info, after)) {
-            connection.signal(Signal::Lost(side, Loss::Vanished));
+        match sys::tcp_info(stream) {
+            Ok(info) if info.closed => connection.signal(Signal::Lost(side, Loss::Reset)),
+            Ok(info) if is_vanished(info, after) => {
+                connection.signal(Signal::Lost(side, Loss::Vanished));
+            }
+            Ok(_) | Err(_) => {}
         }
     }
 }

@@ -4,6 +4,22 @@
 
 mod support;
 
+// Connections that are not relayed: what the client is told, and that nobody else hears of it.
+mod refuse;
+// From the route to a connected endpoint, and the limits of the route.
+mod connect;
+// The hello is sent and nothing has come back: who is asked next, and when nobody is.
+mod first_flight;
+// The program from outside: ports, signals, exit codes.
+mod operate;
+// Manifests that change under a running gateway.
+mod manifests_live;
+// What is served and what is not, cell by cell.
+mod matrix;
+// How much at once.
+mod limits;
+// Every way in which a connection ends, made, counted and logged.
+mod outcomes;
 // Bytes both ways, FIN as FIN, RST as RST; each case by copy and by splice.
 mod relay;
 

@@ -1,6 +1,10 @@
 //! A gateway on port 0 and scripted peers around it. Helpers make things happen; they assert
 //! nothing about the gateway.
 
+pub mod hello;
+pub mod mesh;
+pub mod process;
+
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -10,7 +14,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use diolkos::{
-    gateway::{Config, Gateway, Running},
+    gateway::{Config, Gateway, Handle, Running, outcome::Outcome},
     routing::{
         Endpoint, EndpointSet, Host, Policy, Route, RouteTable, Service, ServiceKind,
         ServiceRoutes, SharedTable,
@@ -32,23 +36,75 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// A gateway that serves `bar.ns2.global`, port 8080, from the endpoints given.
 pub struct World {
     running: Option<Running>,
+    handle: Handle,
     pub address: SocketAddr,
     /// Whether it was told to splice.
     pub splices: bool,
+    /// What it serves.
+    pub table: Arc<SharedTable>,
 }
 
 impl World {
     /// Starts a gateway with one worker and the settings as `change` leaves them.
     pub fn start(endpoints: &[SocketAddr], change: impl FnOnce(&mut Config)) -> Self {
+        Self::serve(table_of(endpoints, Policy::default()), change)
+    }
+
+    /// Starts a gateway that serves `table`.
+    pub fn serve(table: RouteTable, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
         change(&mut config);
         let splices = config.relay.splice;
-        let table = Arc::new(SharedTable::new());
-        table.publish(table_of(endpoints, Policy::default()));
+        let shared = Arc::new(SharedTable::new());
+        shared.publish(table);
         let gateway = Gateway::bind(config).expect("bind");
-        let running = gateway.start(table).expect("start");
+        let running = gateway.start(Arc::clone(&shared)).expect("start");
         let address = running.addresses()[0];
-        Self { running: Some(running), address, splices }
+        let handle = running.handle();
+        Self { running: Some(running), handle, address, splices, table: shared }
+    }
+
+    /// Ends the gateway, live connections and all. What it counted can still be asked for.
+    pub fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.end();
+        }
+    }
+
+    /// Answers also after the end.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Connects, and writes all of `bytes` unless the gateway resets meanwhile.
+    pub fn send(&self, bytes: &[u8]) -> TcpStream {
+        let mut client = self.connect();
+        let _ = client.write_all(bytes);
+        client
+    }
+
+    /// Connects and says nothing.
+    pub fn connect(&self) -> TcpStream {
+        let client = TcpStream::connect(self.address).expect("connect");
+        client.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        client
+    }
+
+    /// Waits until just one connection ended so, none otherwise, and none is live.
+    pub fn ended(&self, outcome: Outcome) {
+        let handle = self.running().handle();
+        let counts = || -> Vec<_> {
+            let count = |o: &Outcome| (o.reason(), handle.ended(*o));
+            Outcome::ALL.iter().map(count).filter(|(_, n)| *n > 0).collect()
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while counts() != [(outcome.reason(), 1)] || handle.live() > 0 {
+            let (counts, live) = (counts(), handle.live());
+            let wanted = outcome.reason();
+            assert!(Instant::now() < deadline, "wanted {wanted}: {counts:?}, {live} live");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        assert_eq!(handle.accepted(), 1);
     }
 
     pub fn running(&self) -> &Running {
@@ -66,17 +122,25 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.end();
-        }
+        self.stop();
     }
 }
 
 /// A table with the one service.
 pub fn table_of(endpoints: &[SocketAddr], policy: Policy) -> RouteTable {
+    RouteTable::new(vec![service("bar.ns2.global", endpoints, policy, true)], None, 1)
+}
+
+/// A service with port 8080 and no subsets.
+pub fn service(
+    host: &str,
+    endpoints: &[SocketAddr],
+    policy: Policy,
+    exposed: bool,
+) -> ServiceRoutes {
     let service = Arc::new(Service {
-        host: Host::parse("bar.ns2.global").expect("a host"),
-        name: "bar".into(),
+        host: Host::parse(host).expect("a host"),
+        name: host.split('.').next().expect("a label").into(),
         namespace: "ns2".into(),
         kind: ServiceKind::ServiceEntry,
     });
@@ -98,13 +162,7 @@ pub fn table_of(endpoints: &[SocketAddr], policy: Policy) -> RouteTable {
         endpoints: ArcSwap::from_pointee(set),
         state: Arc::default(),
     });
-    let routes = ServiceRoutes {
-        service,
-        exposed: true,
-        exposed_as_alias: false,
-        routes: Box::new([route]),
-    };
-    RouteTable::new(vec![routes], None, 1)
+    ServiceRoutes { service, exposed, exposed_as_alias: false, routes: Box::new([route]) }
 }
 
 /// A pod that is only a listener; the test plays its part.
@@ -122,13 +180,55 @@ impl Pod {
 
     /// Accepts the gateway's connection and reads the hello from it.
     pub fn accept(&self) -> TcpStream {
-        let mut stream = self.listener.accept().expect("accept").0;
-        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-        let mut hello = vec![0; HELLO.len()];
+        self.accept_hello(HELLO)
+    }
+
+    /// Accepts the gateway's connection and reads this hello from it.
+    pub fn accept_hello(&self, expected: &[u8]) -> TcpStream {
+        let mut stream = self.accept_unread();
+        let mut hello = vec![0; expected.len()];
         stream.read_exact(&mut hello).expect("the hello");
-        assert_eq!(hello, HELLO, "the hello comes unchanged");
+        assert_eq!(hello, expected, "the hello comes unchanged");
         stream
     }
+
+    /// Accepts the gateway's connection.
+    pub fn accept_unread(&self) -> TcpStream {
+        let stream = eventually("a connection reaches the pod", || self.waiting());
+        stream.set_nonblocking(false).expect("blocking");
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        stream
+    }
+
+    /// A connection that waits to be accepted.
+    pub fn waiting(&self) -> Option<TcpStream> {
+        self.listener.set_nonblocking(true).expect("nonblocking");
+        match self.listener.accept() {
+            Ok((stream, _)) => Some(stream),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => None,
+            Err(e) => panic!("accept: {e}"),
+        }
+    }
+
+    /// A pod on a host that answers nothing: every segment that comes to it is dropped.
+    pub fn unreachable() -> Self {
+        let pod = Self::new();
+        deaf(&pod.listener);
+        pod
+    }
+
+    /// An address at which nobody listens, which answers with RST.
+    pub fn closed() -> SocketAddr {
+        Self::new().address
+    }
+}
+
+/// Drops every segment that comes to the socket from now on, unseen and unacknowledged: to its
+/// peer it is a host that vanished.
+pub fn deaf(socket: &impl std::os::fd::AsFd) {
+    // BPF_RET | BPF_K: keep no byte of any packet.
+    let keep_nothing = socket2::SockFilter::new(6, 0, 0, 0);
+    socket2::SockRef::from(socket).attach_filter(&[keep_nothing]).expect("a filter");
 }
 
 /// Closes with RST.
