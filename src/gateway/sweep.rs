@@ -4,7 +4,10 @@
 //! What would cost a timer or a system call for each connection costs a few loads here. Decisions
 //! are in [`judge`], which is pure. Must not know: how a relay ends.
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use super::{
     outcome::Outcome,
@@ -17,28 +20,66 @@ use crate::net::{self, sys};
 
 /// A connection without progress is asked about its peers this often.
 const LOOK: Duration = Duration::from_secs(5);
+/// The acknowledgement of the last bytes comes this much after them.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_millis(500);
 /// Byte counters of a live connection are published this often, as Istio does.
 const PUBLISH: Duration = Duration::from_secs(5);
 
 /// A connection that ends before this age never pays for keepalive.
 const SHORT: Duration = Duration::from_secs(1);
 
-/// Looks at each connection whose turn it is: at one in five, so that each is looked at twice a
-/// second when the worker ticks ten times.
-pub(super) fn sweep(worker: &Worker) {
-    const ROUNDS: usize = 5;
-    let round = worker.next_round() % ROUNDS;
+/// A worker ticks ten times a second, and each time one connection in five has its turn: each is
+/// looked at twice a second.
+const ROUNDS: usize = 5;
+
+/// Whose turn it is, and when it last was.
+#[derive(Debug)]
+pub(super) struct Rounds {
+    next: Cell<usize>,
+    looked: [Cell<Instant>; ROUNDS],
+}
+
+impl Rounds {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { next: Cell::new(0), looked: std::array::from_fn(|_| Cell::new(now)) }
+    }
+}
+
+/// Looks at each connection whose turn it is.
+pub(super) fn sweep(worker: &Worker, rounds: &Rounds) {
+    let round = rounds.next.get();
+    rounds.next.set((round + 1) % ROUNDS);
+    let Some(looked) = rounds.looked.get(round) else { return };
     let now = worker.now();
+    let times = Times { before: looked.replace(now), now };
     worker.registry().each(|key, connection| {
         if key % ROUNDS == round
             && let Some(served) = connection.served.get()
         {
-            look(worker, connection, served, now);
+            look(worker, connection, served, times);
         }
     });
 }
 
-fn look(worker: &Worker, connection: &Connection, served: &Served, now: Instant) {
+/// The times of two looks at a connection, one after the other.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    before: Instant,
+    now: Instant,
+}
+
+impl Times {
+    /// True once in every `period` since `last`, however late the looks are.
+    fn pass(self, last: Instant, period: Duration) -> bool {
+        let periods = |at: Instant| {
+            at.saturating_duration_since(last).as_millis() / period.as_millis().max(1)
+        };
+        periods(self.now) > periods(self.before)
+    }
+}
+
+fn look(worker: &Worker, connection: &Connection, served: &Served, times: Times) {
+    let now = times.now;
     let mut seen = connection.seen.get();
     let (received, sent) = connection.bytes();
     let total = received.wrapping_add(sent);
@@ -53,7 +94,7 @@ fn look(worker: &Worker, connection: &Connection, served: &Served, now: Instant)
         seen.last_progress = now;
     }
     connection.seen.set(seen);
-    if moved || is_due(now, seen.last_progress, PUBLISH) {
+    if moved || times.pass(seen.last_progress, PUBLISH) {
         report::publish(connection, &served.series);
     }
     if let Some(outcome) = judge(connection.accepted, seen, limits, now) {
@@ -77,7 +118,9 @@ fn look(worker: &Worker, connection: &Connection, served: &Served, now: Instant)
             connection.signal(Signal::Lost(side, Loss::Reset));
         }
     }
-    if is_due(now, seen.last_progress, LOOK) {
+    // Whoever vanished with bytes in flight is found as soon as that can be said.
+    let vanished = worker.config().relay.vanished_after + ACKNOWLEDGED_WITHIN;
+    if times.pass(seen.last_progress, LOOK) || times.pass(seen.last_progress, vanished) {
         look_for_lost(worker, connection, served);
     }
 }
@@ -115,13 +158,6 @@ fn judge(accepted: Instant, seen: Seen, limits: Limits, now: Instant) -> Option<
         return Some(Outcome::MaxDuration);
     }
     passed(limits.idle_timeout, seen.last_progress).then_some(Outcome::IdleTimeout)
-}
-
-/// True about once in every `period` since `last`, given two looks a second.
-fn is_due(now: Instant, last: Instant, period: Duration) -> bool {
-    let since = now.saturating_duration_since(last).as_millis();
-    let period = period.as_millis().max(1);
-    since >= period && since % period < 500
 }
 
 /// Keepalive on both sides.
@@ -167,6 +203,19 @@ mod tests {
         assert_eq!(after(10, 10, limits(Some(10), None)), Some(Outcome::IdleTimeout));
         assert_eq!(after(9, 0, limits(None, Some(10))), None);
         assert_eq!(after(10, 0, limits(None, Some(10))), Some(Outcome::MaxDuration));
+    }
+
+    #[test]
+    fn a_period_passes_once_however_late_a_look_is() {
+        let last = Instant::now();
+        let at = |ms| last + Duration::from_millis(ms);
+        let passes = |before, now| {
+            Times { before: at(before), now: at(now) }.pass(last, Duration::from_secs(5))
+        };
+        assert!(!passes(0, 4_999) && passes(4_999, 5_000) && !passes(5_000, 5_500));
+        assert!(passes(4_900, 5_900), "a look that is late by half a second");
+        let early = Times { before: last - Duration::from_secs(9), now: at(1) };
+        assert!(!early.pass(last, Duration::from_secs(5)), "progress was made between the looks");
     }
 
     #[test]

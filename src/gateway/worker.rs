@@ -89,7 +89,7 @@ pub(super) struct Worker {
     registry: Registry,
     now: Cell<Instant>,
     random: Cell<u64>,
-    round: Cell<usize>,
+    rounds: sweep::Rounds,
 }
 
 impl Worker {
@@ -115,7 +115,7 @@ impl Worker {
             registry: Registry::default(),
             now: Cell::new(Instant::now()),
             random: Cell::new(seed | 1),
-            round: Cell::new(0),
+            rounds: sweep::Rounds::new(Instant::now()),
         });
         let local = LocalSet::new();
         local.block_on(&runtime, worker.serve(listeners, commands))
@@ -162,7 +162,7 @@ impl Worker {
         let since = now.duration_since(self.shared.started);
         let ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         self.me().tick_ms.store(ms.max(1), Ordering::Relaxed);
-        sweep::sweep(self);
+        sweep::sweep(self, &self.rounds);
     }
 
     /// Ends all and gives their tasks a moment to pass the end on.
@@ -251,13 +251,6 @@ impl Worker {
     /// The time of the last tick: right to a tenth of a second, and free.
     pub(super) fn now(&self) -> Instant {
         self.now.get()
-    }
-
-    /// Counts the sweeps.
-    pub(super) fn next_round(&self) -> usize {
-        let round = self.round.get();
-        self.round.set(round.wrapping_add(1));
-        round
     }
 
     /// The one buffer that every read of this thread goes through. Never held across an await.
