@@ -17,12 +17,13 @@ use tokio::{io::Interest, net::TcpStream, time::Instant};
 use super::{outcome::Outcome, report::Report, worker::Worker};
 use crate::{
     net,
-    routing::{EndpointSet, Lease, Pick, RouteState, Tried},
+    routing::{Endpoint, EndpointSet, Lease, Pick, Route, Tried},
 };
 
 /// The endpoints of one connection, each tried once at most.
 #[derive(Debug)]
 pub(super) struct Dialer {
+    route: Arc<Route>,
     set: Arc<EndpointSet>,
     /// One for the connection, not for each try: with two endpoints, tries that took turns would
     /// bring each connection to the same dead one first.
@@ -48,10 +49,11 @@ pub(super) enum DialError {
 
 impl Dialer {
     /// Prepares to dial; the connect timeout runs from now.
-    pub(super) fn new(worker: &Worker, set: Arc<EndpointSet>, route: &RouteState) -> Self {
+    pub(super) fn new(worker: &Worker, set: Arc<EndpointSet>, route: Arc<Route>) -> Self {
         let deadline = Instant::now() + set.policy().connect_timeout;
         let try_timeout = worker.config().try_timeout;
-        Self { set, turn: route.next_turn(), tried: Tried::new(), deadline, try_timeout }
+        let turn = route.state.next_turn();
+        Self { route, set, turn, tried: Tried::new(), deadline, try_timeout }
     }
 
     /// True while there is an endpoint that was not tried.
@@ -104,10 +106,27 @@ impl Dialer {
     }
 
     fn pick(&mut self, worker: &Worker) -> Option<Lease> {
-        let pick = Pick { tried: &self.tried, turn: self.turn, random: worker.random() };
-        let (index, lease) = self.set.pick(pick)?;
-        self.tried.push(index);
-        Some(lease)
+        loop {
+            let pick = Pick { tried: &self.tried, turn: self.turn, random: worker.random() };
+            let (index, lease) = self.set.pick(pick)?;
+            let is_first = self.tried.is_empty();
+            self.tried.push(index);
+            // The first pick follows the look at the set; the next may come seconds later.
+            if is_first || self.is_still_there(worker, lease.endpoint()) {
+                return Some(lease);
+            }
+        }
+    }
+
+    /// False for an endpoint that was removed while others were tried: its address may be another
+    /// pod's by now.
+    fn is_still_there(&self, worker: &Worker, endpoint: &Endpoint) -> bool {
+        let table = worker.shared().table.load();
+        let Some(service) = table.service(self.route.service.host.as_str()) else { return false };
+        let same = |r: &&Arc<Route>| r.port == self.route.port && r.subset == self.route.subset;
+        let Some(route) = service.routes.iter().find(same) else { return false };
+        let present = route.endpoints.load();
+        present.endpoints().iter().any(|e| e.address == endpoint.address)
     }
 }
 

@@ -79,8 +79,7 @@ async fn open(worker: &Rc<Worker>, report: &mut Report) -> Result<Opening, End> 
     let permit = route.state.admit(set.policy().max_connections).ok_or(Outcome::ConnectionLimit)?;
     report.routed(&route, permit);
     connection.limits.set(limits(worker, set.policy()));
-    let mut dialer = Dialer::new(worker, set, &route.state);
-    drop(route);
+    let mut dialer = Dialer::new(worker, set, route);
 
     let mut flight = FirstFlight::new(sniffed);
     loop {

@@ -189,6 +189,20 @@ fn an_endpoint_that_was_removed_is_never_dialled_again() {
 }
 
 #[test]
+fn an_endpoint_that_is_removed_while_another_is_tried_is_not_dialled() {
+    let (lost, leaves) = (Pod::unreachable(), Pod::new());
+    let world = World::serve(table_of(&[lost.address, leaves.address], in_turn()), |config| {
+        config.try_timeout = Duration::from_millis(500);
+    });
+    let mut client = world.dial();
+    let handle = world.running().handle();
+    eventually("the first is tried", || (handle.live() == 1).then_some(()));
+    world.table.publish(table_of(&[lost.address], in_turn()));
+    assert_eq!(read_to_end(&mut client), (ALERT_80.to_vec(), true));
+    assert!(leaves.waiting().is_none(), "its address may be another pod's by now");
+}
+
+#[test]
 fn an_idle_connection_ends_by_fin_at_the_timeout_of_its_route() {
     let idle = Duration::from_millis(800);
     let pod = Pod::new();
