@@ -8,8 +8,11 @@ use std::{
 
 mod check;
 mod demo;
+mod dns;
 mod explain;
 mod gateway;
+
+pub use dns::DnsArgs;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
@@ -51,6 +54,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Say what happens to a connection that asks for a name, gate by gate.
     Explain(ExplainArgs),
+    /// Answer names such as bar.ns2.global from ServiceEntries.
+    Dns(DnsArgs),
     /// Run a small mesh on this machine and make calls through a gateway.
     Demo(DemoArgs),
 }
@@ -254,6 +259,7 @@ pub fn run(command: Command) -> anyhow::Result<bool> {
         Command::Gateway(args) => gateway::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Dns(args) => dns::run(&args),
         Command::Demo(args) => demo::run(&args),
     }
 }

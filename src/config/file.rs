@@ -39,6 +39,8 @@ pub struct Settings {
     pub agent: Agent,
     /// The scrape port.
     pub metrics: Metrics,
+    /// The DNS server.
+    pub dns: Dns,
     /// What the program says of itself.
     pub log: Log,
 }
@@ -293,6 +295,40 @@ listening_section!(Admin, "Section `admin`.", SocketAddr::from(([127, 0, 0, 1], 
 listening_section!(Health, "Section `health`.", any(15021));
 listening_section!(Agent, "Section `agent`.", any(15020));
 listening_section!(Metrics, "Section `metrics`.", any(15090));
+
+/// Section `dns`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dns {
+    /// Where queries arrive, by UDP and TCP; never empty.
+    #[serde(deserialize_with = "addresses")]
+    pub listen: Vec<SocketAddr>,
+    /// What is answered for; never empty.
+    pub suffixes: Vec<String>,
+    /// How long others may keep an answer, whole seconds.
+    #[serde(with = "humantime_serde")]
+    pub ttl: Duration,
+    /// Connections over TCP on each address.
+    pub tcp_connections_max: usize,
+    /// Without a whole message.
+    #[serde(with = "humantime_serde")]
+    pub tcp_timeout: Duration,
+    /// Readiness and scrape of the DNS server, or off.
+    pub status: Listen,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 15053))],
+            suffixes: vec!["global".into()],
+            ttl: seconds(30),
+            tcp_connections_max: 256,
+            tcp_timeout: seconds(10),
+            status: Listen::Off,
+        }
+    }
+}
 
 /// Section `log`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

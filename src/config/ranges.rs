@@ -27,6 +27,7 @@ const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
 pub(super) fn check(settings: &Settings) -> Check {
     gateway(&settings.gateway)?;
     relay(&settings.relay)?;
+    dns(&settings.dns)?;
     name("manifests.root_namespace", &settings.manifests.root_namespace)?;
     duration("sniff.timeout", settings.sniff.timeout, MILLISECOND..=HOUR)?;
     // A ClientHello without extensions has some 50 bytes; 16 MiB is what its length field can say.
@@ -44,13 +45,7 @@ pub(super) fn check(settings: &Settings) -> Check {
 }
 
 fn gateway(gateway: &file::Gateway) -> Check {
-    let listen = &gateway.listen;
-    require("gateway.listen", !listen.is_empty(), "expected at least one address")?;
-    let twice = |(i, address): (usize, &std::net::SocketAddr)| {
-        address.port() != 0 && listen[..i].contains(address)
-    };
-    let once = !listen.iter().enumerate().any(twice);
-    require("gateway.listen", once, "an address stands there twice")?;
+    listen("gateway.listen", &gateway.listen)?;
     number("gateway.workers", gateway.workers, 0..=1024)?;
     name("gateway.namespace", &gateway.namespace)?;
     name("gateway.cluster_domain", &gateway.cluster_domain)?;
@@ -60,6 +55,25 @@ fn gateway(gateway: &file::Gateway) -> Check {
     let fits = |protocol: &String| (1..=255).contains(&protocol.len());
     let alpn = gateway.alpn.iter().all(fits);
     require("gateway.alpn", alpn, "expected protocol names of 1 to 255 bytes")
+}
+
+fn dns(dns: &file::Dns) -> Check {
+    listen("dns.listen", &dns.listen)?;
+    require("dns.suffixes", !dns.suffixes.is_empty(), "expected at least one suffix")?;
+    dns.suffixes.iter().try_for_each(|suffix| name("dns.suffixes", suffix))?;
+    duration("dns.ttl", dns.ttl, Duration::ZERO..=HOUR)?;
+    require("dns.ttl", dns.ttl.subsec_nanos() == 0, "DNS counts it in whole seconds")?;
+    number("dns.tcp_connections_max", dns.tcp_connections_max, 1..=1 << 16)?;
+    duration("dns.tcp_timeout", dns.tcp_timeout, MILLISECOND..=HOUR)
+}
+
+fn listen(key: &'static str, listen: &[std::net::SocketAddr]) -> Check {
+    require(key, !listen.is_empty(), "expected at least one address")?;
+    let twice = |(i, address): (usize, &std::net::SocketAddr)| {
+        address.port() != 0 && listen[..i].contains(address)
+    };
+    let once = !listen.iter().enumerate().any(twice);
+    require(key, once, "an address stands there twice")
 }
 
 fn relay(relay: &file::Relay) -> Check {

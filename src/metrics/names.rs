@@ -157,6 +157,13 @@ metrics! {
     CONFIG_AGE_SECONDS "diolkos_config_age_seconds" Gauge Seconds
         &[], "Time since the manifests were last read without an error of the source";
 
+    DNS_QUERIES "diolkos_dns_queries_total" Counter Count
+        &["transport", "result"], "DNS queries received, by how they were answered";
+    DNS_NAMES "diolkos_dns_names" Gauge Count
+        &[], "DNS names that exist, suffixes and empty non-terminals included";
+    DNS_CONNECTIONS_ACTIVE "diolkos_dns_connections_active" Gauge Count
+        &[], "DNS connections over TCP alive now";
+
     READY "diolkos_ready" Gauge Count
         &[], "1 while ready, 0 otherwise";
     WORKERS "diolkos_workers" Gauge Count

@@ -1,0 +1,190 @@
+//! From ServiceEntries to names and addresses.
+//!
+//! Pure. Every entry counts, whatever its resolution and its `exportTo`: a resolver in between
+//! does not say which namespace asks. Entries that share a host are merged. Must not know: files,
+//! what is asked.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::{
+    name::DnsName,
+    zone::{Names, Zones},
+};
+use crate::{
+    discovery::Finding,
+    manifests::{Kind, ObjectRef, kinds::ServiceEntry},
+    routing::HostPattern,
+};
+
+/// The names of `entries` that `zones` answer for, and remarks on what cannot be answered.
+pub fn names<'e>(
+    entries: impl IntoIterator<Item = &'e ServiceEntry>,
+    zones: &Zones,
+) -> (Names, Vec<Finding>) {
+    let mut names = Names::new();
+    let mut findings = Vec::new();
+    for entry in entries {
+        let mut ours = Vec::new();
+        for host in &entry.spec.hosts {
+            match dns_name(&host.0) {
+                Some(name) if zones.apex_of(&name).is_some() => ours.push(name),
+                Some(_) => {}
+                None if host.0 == HostPattern::Any => {}
+                None => findings.push(finding(
+                    entry,
+                    "spec.hosts",
+                    format!("{} is no DNS name: a part may have 63 letters, the whole 253", host.0),
+                )),
+            }
+        }
+        if ours.is_empty() {
+            continue;
+        }
+        let addresses = addresses(entry, &mut findings);
+        for name in ours {
+            names.entry(name).or_default().extend(&addresses);
+        }
+    }
+    (names, findings)
+}
+
+/// `None` for `*`, which is below no suffix, and for what is too long.
+fn dns_name(host: &HostPattern) -> Option<DnsName> {
+    match host {
+        HostPattern::Any => None,
+        HostPattern::Suffix(suffix) => DnsName::parse(&format!("*{suffix}")),
+        HostPattern::Exact(host) => DnsName::parse(host.as_str()),
+    }
+}
+
+fn addresses(entry: &ServiceEntry, findings: &mut Vec<Finding>) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    for text in &entry.spec.addresses {
+        match address(text) {
+            Ok(ip) => addresses.push(ip),
+            Err(why) => {
+                let message = format!("{text} is not answered: {why}");
+                findings.push(finding(entry, "spec.addresses", message));
+            }
+        }
+    }
+    if addresses.is_empty() {
+        let message = "holds no single address: its names exist and lead nowhere; give it one";
+        findings.push(finding(entry, "spec.addresses", message.into()));
+    }
+    addresses
+}
+
+/// One address, or a range of one.
+fn address(text: &str) -> Result<IpAddr, &'static str> {
+    let (ip, length) = match text.split_once('/') {
+        None => (text, None),
+        Some((ip, length)) => (ip, Some(length)),
+    };
+    let ip: IpAddr = ip.parse().map_err(|_| "it is not an IP address")?;
+    match (ip, length) {
+        (_, None) | (IpAddr::V4(_), Some("32")) | (IpAddr::V6(_), Some("128")) => {}
+        (_, Some(length)) if length.parse::<u8>().is_ok() => {
+            return Err("it is a range, and a name leads to single addresses");
+        }
+        _ => return Err("it is neither an IP address nor a range"),
+    }
+    let ip = ip.to_canonical();
+    if ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        return Err("nothing can be reached there");
+    }
+    Ok(ip)
+}
+
+fn finding(entry: &ServiceEntry, field: &'static str, message: String) -> Finding {
+    let (namespace, name) = (entry.meta.namespace.clone(), entry.meta.name.clone());
+    let object = ObjectRef { kind: Kind::ServiceEntry, namespace, name };
+    Finding { object, field, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str, hosts: &str, addresses: &str) -> ServiceEntry {
+        let yaml = format!(
+            "{{metadata: {{name: {name}, namespace: ns1}}, \
+             spec: {{hosts: [{hosts}], addresses: [{addresses}]}}}}"
+        );
+        serde_norway::from_str(&yaml).expect("a ServiceEntry")
+    }
+
+    fn check(entries: &[ServiceEntry], expected: &[&str], expected_findings: &[&str]) {
+        let suffixes = ["global", "mesh"].map(|s| DnsName::parse(s).expect("a name"));
+        let (names, findings) = names(entries, &Zones::unloaded(&suffixes));
+        let told = |(name, ips): (&DnsName, &std::collections::BTreeSet<IpAddr>)| {
+            let ips: Vec<_> = ips.iter().map(ToString::to_string).collect();
+            format!("{name} {}", ips.join(" "))
+        };
+        assert_eq!(names.iter().map(told).collect::<Vec<_>>(), expected);
+        let findings: Vec<_> = findings.iter().map(ToString::to_string).collect();
+        assert_eq!(findings, expected_findings);
+    }
+
+    #[test]
+    fn single_addresses_of_hosts_under_a_suffix_are_taken() {
+        check(
+            &[
+                entry("a", "Bar.ns2.global, www.example.com, '*', b.mesh", "127.255.0.2"),
+                entry("b", "'*.wild.global'", "127.255.0.3/32, 'fd00::1/128', '::ffff:10.0.0.1'"),
+                entry("c", "www.example.com", "10.0.0.0/8"),
+            ],
+            &[
+                "*.wild.global 10.0.0.1 127.255.0.3 fd00::1",
+                "b.mesh 127.255.0.2",
+                "bar.ns2.global 127.255.0.2",
+            ],
+            &[],
+        );
+    }
+
+    #[test]
+    fn entries_of_one_host_are_merged_in_any_order() {
+        let entries = [
+            entry("a", "bar.ns2.global", "127.255.0.9, 127.255.0.2"),
+            entry("b", "bar.ns2.global, bar.ns2.global", "127.255.0.5, 127.255.0.2"),
+        ];
+        let expected = ["bar.ns2.global 127.255.0.2 127.255.0.5 127.255.0.9"];
+        check(&entries, &expected, &[]);
+        let [a, b] = entries;
+        check(&[b, a], &expected, &[]);
+    }
+
+    #[test]
+    fn what_cannot_be_answered_is_named() {
+        let odd = "10.0.0.0/8, here, 0.0.0.0, 224.0.0.1, 10.0.0.1/33, 10.0.0.2/x, 010.0.0.1";
+        check(
+            &[entry("odd", "a.global", odd)],
+            &["a.global "],
+            &[
+                "ServiceEntry ns1/odd: spec.addresses: 10.0.0.0/8 is not answered: it is a range, \
+                 and a name leads to single addresses",
+                "ServiceEntry ns1/odd: spec.addresses: here is not answered: it is not an IP \
+                 address",
+                "ServiceEntry ns1/odd: spec.addresses: 0.0.0.0 is not answered: nothing can be \
+                 reached there",
+                "ServiceEntry ns1/odd: spec.addresses: 224.0.0.1 is not answered: nothing can be \
+                 reached there",
+                "ServiceEntry ns1/odd: spec.addresses: 10.0.0.1/33 is not answered: it is a range, \
+                 and a name leads to single addresses",
+                "ServiceEntry ns1/odd: spec.addresses: 10.0.0.2/x is not answered: it is neither \
+                 an IP address nor a range",
+                "ServiceEntry ns1/odd: spec.addresses: 010.0.0.1 is not answered: it is not an IP \
+                 address",
+                "ServiceEntry ns1/odd: spec.addresses: holds no single address: its names exist \
+                 and lead nowhere; give it one",
+            ],
+        );
+        let long = format!("{}.global", "a".repeat(64));
+        let said = format!(
+            "ServiceEntry ns1/long: spec.hosts: {long} is no DNS name: a part may have 63 \
+             letters, the whole 253"
+        );
+        check(&[entry("long", &long, "127.255.0.2")], &[], &[&said]);
+    }
+}
