@@ -19,6 +19,7 @@
 
 use std::{io, path::PathBuf};
 
+pub mod audit;
 pub mod authority;
 pub mod files;
 pub mod spiffe;
@@ -26,7 +27,12 @@ pub mod tls;
 pub mod verify;
 pub mod workload;
 
+mod chain;
+mod secret;
+
+pub use audit::{Audit, Remark, audit};
 pub use authority::Authority;
+pub use files::Existing;
 pub use spiffe::SpiffeId;
 pub use tls::{client_config, roots, server_config};
 pub use verify::{Peers, explain};
@@ -45,10 +51,10 @@ pub enum CertsError {
         /// What the system said.
         source: io::Error,
     },
-    /// A private key is never overwritten: certificates already out in the world may need it.
+    /// A private key is not overwritten: certificates already out in the world may need it.
     #[error(
-        "{path}: exists, and keys and certificates are never overwritten: choose another \
-         directory, or move this one away",
+        "{path}: exists, and keys and certificates are not overwritten: choose another \
+         directory, move this one away, or say --force",
         path = path.display()
     )]
     Exists {

@@ -6,12 +6,14 @@ use std::{
     process::ExitCode,
 };
 
+mod certs;
 mod check;
 mod demo;
 mod dns;
 mod explain;
 mod gateway;
 
+pub use certs::CertsArgs;
 pub use dns::DnsArgs;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
@@ -54,6 +56,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Say what happens to a connection that asks for a name, gate by gate.
     Explain(ExplainArgs),
+    /// Make and check the certificates of a mesh of several clusters.
+    Certs(CertsArgs),
     /// Answer names such as bar.ns2.global from ServiceEntries.
     Dns(DnsArgs),
     /// Run a small mesh on this machine and make calls through a gateway.
@@ -259,6 +263,7 @@ pub fn run(command: Command) -> anyhow::Result<bool> {
         Command::Gateway(args) => gateway::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Certs(args) => certs::run(&args),
         Command::Dns(args) => dns::run(&args),
         Command::Demo(args) => demo::run(&args),
     }

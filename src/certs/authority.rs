@@ -16,7 +16,8 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{
     CertsError,
-    files::{self, CHAIN, ROOT_CERT},
+    files::{self, CHAIN, Existing, ROOT_CERT},
+    secret,
 };
 
 /// An issuing certificate, its key, and the way from it to the root.
@@ -36,9 +37,9 @@ pub const CLUSTER_LIFETIME: Duration = Duration::from_secs(730 * 86_400);
 /// How far back a certificate is dated, for clocks that disagree.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(120);
 
-const CA_CERT: &str = "ca-cert.pem";
-const CA_KEY: &str = "ca-key.pem";
-const ROOT_KEY: &str = "root-key.pem";
+pub(super) const CA_CERT: &str = "ca-cert.pem";
+pub(super) const CA_KEY: &str = "ca-key.pem";
+pub(super) const ROOT_KEY: &str = "root-key.pem";
 
 impl Authority {
     /// Makes a new root: self-signed, ECDSA P-256, valid for [`ROOT_LIFETIME`].
@@ -65,6 +66,11 @@ impl Authority {
                 why: "it is itself an intermediate (pathlen:0); ask the root",
             });
         }
+        self.below(cluster, now)
+    }
+
+    /// An intermediate below this one, whether or not that is allowed.
+    pub(super) fn below(&self, cluster: &str, now: SystemTime) -> Result<Self, CertsError> {
         let not_after = self.not_after.min(now + CLUSTER_LIFETIME);
         let pathlen_0 = BasicConstraints::Constrained(0);
         let mut params = ca_params("Intermediate CA", Some(cluster), pathlen_0, now, not_after);
@@ -116,17 +122,24 @@ impl Authority {
     ///
     /// A root becomes `root-cert.pem` and `root-key.pem`; an intermediate becomes the four files
     /// of istiod's secret `cacerts`: `ca-cert.pem`, `ca-key.pem`, `root-cert.pem`,
-    /// `cert-chain.pem` (intermediate, then root).
+    /// `cert-chain.pem` (intermediate, then root), and that secret as a manifest,
+    /// `cacerts-secret.yaml`.
     pub fn write(&self, dir: &Path) -> Result<(), CertsError> {
+        self.write_over(dir, Existing::Keep)
+    }
+
+    /// Writes as [`Authority::write`] does, and replaces what is there when told to.
+    pub fn write_over(&self, dir: &Path, existing: Existing) -> Result<(), CertsError> {
         let key = self.issuer.key().serialize_pem();
         let root = files::pem_text([&self.root]);
         if self.is_root() {
-            return files::write_all(dir, &[(ROOT_KEY, &key), (ROOT_CERT, &root)]);
+            return files::write_over(dir, &[(ROOT_KEY, &key), (ROOT_CERT, &root)], existing);
         }
         let own = files::pem_text([self.certificate()]);
         let chain = files::pem_text(self.chain.iter().chain([&self.root]));
-        let contents = [(CA_KEY, &*key), (CA_CERT, &own), (CHAIN, &chain), (ROOT_CERT, &root)];
-        files::write_all(dir, &contents)
+        let cacerts = [(CA_KEY, &*key), (CA_CERT, &own), (CHAIN, &chain), (ROOT_CERT, &root)];
+        let manifest = secret::manifest(&cacerts);
+        files::write_over(dir, &[&cacerts[..], &[(secret::FILE, &manifest)]].concat(), existing)
     }
 
     /// Reads what [`Authority::write`] wrote, or the same files made by Istio's tools: the

@@ -1,9 +1,10 @@
-//! Keys and certificates as PEM files: keys readable by their owner only, nothing overwritten.
+//! Keys and certificates as PEM files: keys readable by their owner only, nothing overwritten
+//! unless that is asked for.
 //!
 //! Must not know: what the certificates are for.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
@@ -29,21 +30,43 @@ pub fn pem_text<'a>(certificates: impl IntoIterator<Item = &'a CertificateDer<'s
     pem::encode_many_config(&blocks, EncodeConfig::new().set_line_ending(LineEnding::LF))
 }
 
-/// Writes files into `dir`, made with mode 0700 when absent. Names that end in `key.pem` get mode
-/// 0600. When one of them exists nothing is written at all.
+/// What becomes of a file that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and nothing at all is written.
+    Keep,
+    /// It is replaced whole.
+    Replace,
+}
+
+/// Writes files into `dir` as [`write_over`] does, and replaces none.
 pub fn write_all(dir: &Path, contents: &[(&str, &str)]) -> Result<(), CertsError> {
+    write_over(dir, contents, Existing::Keep)
+}
+
+/// Writes files into `dir`, made with mode 0700 when absent. Names that end in `key.pem` or
+/// `secret.yaml` get mode 0600.
+pub fn write_over(
+    dir: &Path,
+    contents: &[(&str, &str)],
+    existing: Existing,
+) -> Result<(), CertsError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| {
         CertsError::File { path: dir.to_owned(), doing: "making the directory", source }
     })?;
     for (name, _) in contents {
         let path = dir.join(name);
-        if path.symlink_metadata().is_ok() {
+        if existing == Existing::Keep && path.symlink_metadata().is_ok() {
             return Err(CertsError::Exists { path });
         }
     }
     for (name, text) in contents {
-        let mode = if name.ends_with("key.pem") { 0o600 } else { 0o644 };
-        write_new(&dir.join(name), text, mode)?;
+        let is_secret = name.ends_with("key.pem") || name.ends_with("secret.yaml");
+        let mode = if is_secret { 0o600 } else { 0o644 };
+        match existing {
+            Existing::Keep => write_new(&dir.join(name), text, mode)?,
+            Existing::Replace => replace(dir, name, text, mode)?,
+        }
     }
     Ok(())
 }
@@ -74,6 +97,19 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Ce
 pub(super) fn read_one_certificate(path: &Path) -> Result<CertificateDer<'static>, CertsError> {
     let mut certificates = read_certificates(path)?;
     Ok(certificates.swap_remove(0))
+}
+
+/// Writes beside the old file and then takes its name: at no time is there half a key.
+fn replace(dir: &Path, name: &str, text: &str, mode: u32) -> Result<(), CertsError> {
+    let (path, beside) = (dir.join(name), dir.join(format!(".{name}.new")));
+    // Of a run that was cut short.
+    let _ = fs::remove_file(&beside);
+    write_new(&beside, text, mode)?;
+    fs::rename(&beside, &path).map_err(|source| CertsError::File {
+        path,
+        doing: "replacing",
+        source,
+    })
 }
 
 fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), CertsError> {

@@ -13,13 +13,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use super::{
     Authority, CertsError, SpiffeId,
     authority::CLOCK_SKEW,
-    files::{self, CHAIN, ROOT_CERT},
+    files::{self, CHAIN, Existing, ROOT_CERT},
 };
 
 /// How long a workload's certificate is valid when nothing else is asked: a day.
 pub const WORKLOAD_LIFETIME: Duration = Duration::from_secs(86_400);
 
-const KEY: &str = "key.pem";
+pub(super) const KEY: &str = "key.pem";
 
 /// A workload's certificate, its key, and what it presents with it.
 pub struct Leaf {
@@ -91,9 +91,14 @@ impl Leaf {
     /// Writes `key.pem`, `cert-chain.pem` (leaf, then issuers) and `root-cert.pem` into `dir`,
     /// which is made when absent. Refuses to overwrite.
     pub fn write(&self, dir: &Path) -> Result<(), CertsError> {
+        self.write_over(dir, Existing::Keep)
+    }
+
+    /// Writes as [`Leaf::write`] does, and replaces what is there when told to.
+    pub fn write_over(&self, dir: &Path, existing: Existing) -> Result<(), CertsError> {
         let key = self.key.serialize_pem();
         let (chain, root) = (files::pem_text(&self.chain), files::pem_text([&self.root]));
-        files::write_all(dir, &[(KEY, &key), (CHAIN, &chain), (ROOT_CERT, &root)])
+        files::write_over(dir, &[(KEY, &key), (CHAIN, &chain), (ROOT_CERT, &root)], existing)
     }
 }
 
