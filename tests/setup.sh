@@ -18,6 +18,7 @@ need curl curl
 need haproxy haproxy
 need nginx nginx
 need ip iproute2
+need dig bind9-dnsutils
 need nft nftables
 need python3 python3
 need go golang-go

@@ -177,7 +177,7 @@ impl Looking<'_> {
                 }
                 Ok(root)
             });
-            self.judge(&path, checked, true);
+            self.judge(&path, checked, None);
         }
     }
 
@@ -205,7 +205,7 @@ impl Looking<'_> {
             let text = "has no pathlen: it could make further authorities";
             self.audit.say(&path, Verdict::Warning, text);
         }
-        self.judge(&path, checked, true);
+        self.judge(&path, checked, None);
     }
 
     fn workload(&mut self, roots: &[CertificateDer<'static>]) {
@@ -218,13 +218,13 @@ impl Looking<'_> {
             self.follow(&path, &chain, &chain, roots)?;
             Ok(certificate)
         });
-        self.judge(&path, checked, false);
+        self.judge(&path, checked, Some(&verify::identities(leaf).join(" ")));
         for der in chain.iter().skip(1).filter(|der| !roots.contains(der)) {
             let checked = chain::parse(der).and_then(|issuer| {
                 is_authority(&issuer)?;
                 Ok(issuer)
             });
-            self.judge(&path, checked, true);
+            self.judge(&path, checked, None);
         }
     }
 
@@ -281,12 +281,13 @@ impl Looking<'_> {
         }
     }
 
-    /// Remarks on what was checked, and on its time.
+    /// Remarks on what was checked, and on its time. `workload` is the identity in a workload's
+    /// certificate, `None` for an authority's.
     fn judge(
         &mut self,
         path: &Path,
         checked: Result<X509Certificate<'_>, String>,
-        authority: bool,
+        workload: Option<&str>,
     ) {
         let certificate = match checked {
             Ok(certificate) => certificate,
@@ -304,14 +305,14 @@ impl Looking<'_> {
         if seconds(self.now) >= to.timestamp() {
             return self.audit.fail(path, format!("has expired on {to}"));
         }
-        if authority && seconds(self.now + ENDS_SOON) >= to.timestamp() {
+        if workload.is_none() && seconds(self.now + ENDS_SOON) >= to.timestamp() {
             let text = format!("ends soon, on {to}: replace it in every cluster");
             return self.audit.say(path, Verdict::Warning, text);
         }
-        let what = match chain::path_length(&certificate) {
-            _ if !authority => "workload".to_owned(),
-            Some(length) => format!("{}, pathlen:{length}", certificate.subject()),
-            None => certificate.subject().to_string(),
+        let what = match (workload, chain::path_length(&certificate)) {
+            (Some(identity), _) => identity.to_owned(),
+            (None, Some(length)) => format!("{}, pathlen:{length}", certificate.subject()),
+            (None, None) => certificate.subject().to_string(),
         };
         self.audit.say(path, Verdict::Good, format!("{what}, until {to}"));
     }

@@ -19,10 +19,10 @@ All clusters of a mesh share one root; each has an intermediate of its own, from
 issues to workloads. The files are those of Istio. Keys have mode 0600, and nothing is overwritten
 without --force.
 
-  certs/root/                      root-cert.pem root-key.pem: keep the key off every cluster
-  certs/NAME/                      ca-cert.pem ca-key.pem root-cert.pem cert-chain.pem, and the
+  certs/root                       root-cert.pem root-key.pem: keep the key off every cluster
+  certs/NAME                       ca-cert.pem ca-key.pem root-cert.pem cert-chain.pem, and the
                                    same as a manifest: cacerts-secret.yaml
-  certs/NAME/workloads/NS.ACCOUNT/ cert-chain.pem key.pem root-cert.pem
+  certs/NAME/workloads/NS.ACCOUNT  cert-chain.pem key.pem root-cert.pem
 
 Examples:
   diolkos certs root

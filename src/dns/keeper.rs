@@ -2,7 +2,7 @@
 //!
 //! Must not know: sockets, what is asked.
 
-use std::{sync::Arc, thread::JoinHandle};
+use std::{collections::BTreeSet, sync::Arc, thread::JoinHandle};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -49,7 +49,7 @@ impl Keeper {
             names,
             store: Store::new(),
             serial: 0,
-            findings: Vec::new(),
+            findings: BTreeSet::new(),
         };
         let thread = std::thread::Builder::new()
             .name("dns-manifests".into())
@@ -85,7 +85,7 @@ struct Held {
     store: Store,
     serial: u32,
     /// What was remarked last, so that each remark is logged once.
-    findings: Vec<Finding>,
+    findings: BTreeSet<Finding>,
 }
 
 impl Held {
@@ -134,7 +134,8 @@ impl Held {
         );
         self.names.set(i64::try_from(zones.names()).unwrap_or(i64::MAX));
         self.zones.store(Arc::new(zones));
-        for finding in findings.iter().filter(|finding| !self.findings.contains(finding)) {
+        let findings = BTreeSet::from_iter(findings);
+        for finding in findings.difference(&self.findings) {
             tracing::warn!("{finding}");
         }
         self.findings = findings;

@@ -23,6 +23,12 @@ mod outcomes;
 // Bytes both ways, FIN as FIN, RST as RST; each case by copy and by splice.
 mod relay;
 
+// What is made for a mesh, and what OpenSSL and Envoy say of it.
+mod certs;
+
+// Names, asked by dig, by raw packets and by resolvers of whole hosts.
+mod dns;
+
 // Envoy as the sidecar at both ends.
 mod envoy;
 

@@ -212,6 +212,21 @@ fn pointers_and_promises_lead_nowhere() {
 }
 
 #[test]
+fn before_the_first_load_a_name_of_ours_is_a_server_failure() {
+    let unloaded = Zones::unloaded(&[DnsName::parse("global").expect("name")]);
+    for (name, outcome, code) in [
+        ("bar.ns2.global", Outcome::NotLoaded, ResponseCode::ServFail),
+        ("www.example.com", Outcome::Refused, ResponseCode::Refused),
+    ] {
+        let mut reply = Vec::new();
+        let found = answer(&query(name, 1, 1), Transport::Udp, &unloaded, 30, &mut reply);
+        let message = Message::from_vec(&reply).expect("a reply");
+        assert_eq!((found, message.metadata.response_code), (outcome, code));
+        assert!(!message.metadata.authoritative);
+    }
+}
+
+#[test]
 fn the_order_of_outcomes_is_that_of_the_enum() {
     for (at, outcome) in Outcome::ALL.into_iter().enumerate() {
         assert_eq!(outcome as usize, at);
