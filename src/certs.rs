@@ -51,10 +51,11 @@ pub enum CertsError {
         /// What the system said.
         source: io::Error,
     },
-    /// A private key is not overwritten: certificates already out in the world may need it.
+    /// A private key is never overwritten unasked: certificates already out in the world may need
+    /// it.
     #[error(
-        "{path}: exists, and keys and certificates are not overwritten: choose another \
-         directory, move this one away, or say --force",
+        "{path}: exists, and keys and certificates are never overwritten: choose another \
+         directory, or move this one away",
         path = path.display()
     )]
     Exists {

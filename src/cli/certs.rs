@@ -7,10 +7,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::{Args, Subcommand};
 
-use crate::certs::{self, Authority, Existing, SpiffeId};
+use crate::certs::{self, Authority, CertsError, Existing, SpiffeId};
 
 /// Arguments of `diolkos certs`.
 #[derive(Debug, Args)]
@@ -146,7 +146,8 @@ pub(super) fn run(args: &CertsArgs) -> anyhow::Result<bool> {
 
 fn root(args: &RootArgs) -> anyhow::Result<bool> {
     let out = args.place.out(|dir| dir.join(ROOT));
-    Authority::root(SystemTime::now())?.write_over(&out, args.place.existing())?;
+    let root = Authority::root(SystemTime::now())?;
+    root.write_over(&out, args.place.existing()).map_err(or_force)?;
     say(&format!("{}: the root; its key issues to every cluster, keep it apart", out.display()))
 }
 
@@ -155,7 +156,8 @@ fn cluster(args: &ClusterArgs) -> anyhow::Result<bool> {
     let root = Authority::read(&from)
         .context("the root cannot be read; make one with `diolkos certs root`, or name --root")?;
     let out = args.place.out(|dir| dir.join(&args.name));
-    root.cluster(&args.name, SystemTime::now())?.write_over(&out, args.place.existing())?;
+    let cluster = root.cluster(&args.name, SystemTime::now())?;
+    cluster.write_over(&out, args.place.existing()).map_err(or_force)?;
     let out = out.display();
     say(&format!(
         "{out}: the authority of {}; give it to istiod with\n  kubectl create -f \
@@ -177,7 +179,7 @@ fn workload(args: &WorkloadArgs) -> anyhow::Result<bool> {
     let leaf = authority.workload_for(&id, SystemTime::now(), args.ttl)?;
     let name = format!("{}.{}", args.namespace, args.service_account);
     let out = args.place.out(|_| ca.join("workloads").join(name));
-    leaf.write_over(&out, args.place.existing())?;
+    leaf.write_over(&out, args.place.existing()).map_err(or_force)?;
     say(&format!("{}: {id}", out.display()))
 }
 
@@ -218,6 +220,14 @@ fn only_cluster(dir: &Path) -> anyhow::Result<PathBuf> {
                 names.join(", ")
             )
         }
+    }
+}
+
+/// Here there is one more way than elsewhere.
+fn or_force(error: CertsError) -> anyhow::Error {
+    match error {
+        CertsError::Exists { .. } => anyhow!("{error}, or overwrite it with --force"),
+        other => other.into(),
     }
 }
 

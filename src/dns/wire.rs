@@ -102,8 +102,8 @@ impl Outcome {
 }
 
 /// A query as far as it could be read.
+#[derive(Default)]
 struct Asking {
-    metadata: Metadata,
     question: Option<Query>,
     edns: Option<Edns>,
 }
@@ -118,13 +118,15 @@ pub fn answer(
     reply: &mut Vec<u8>,
 ) -> Outcome {
     reply.clear();
-    let (asking, wrong) = match read(packet) {
-        Ok(asking) => (asking, None),
-        Err(None) => return Outcome::Dropped,
-        Err(Some((asking, outcome))) => (asking, Some(outcome)),
+    let mut decoder = BinDecoder::new(packet);
+    let header = match Header::read(&mut decoder) {
+        Ok(header) if header.metadata.message_type == MessageType::Query => header,
+        _ => return Outcome::Dropped,
     };
-    let mut message = Message::response(asking.metadata.id, asking.metadata.op_code);
-    message.metadata = Metadata::response_from_request(&asking.metadata);
+    let mut asking = Asking::default();
+    let wrong = read(&header, &mut decoder, &mut asking).err();
+    let mut message = Message::response(header.metadata.id, header.metadata.op_code);
+    message.metadata = Metadata::response_from_request(&header.metadata);
     let outcome = match (wrong, &asking.question) {
         (Some(outcome), _) => outcome,
         (None, None) => Outcome::Malformed,
@@ -146,28 +148,19 @@ pub fn answer(
     outcome
 }
 
-/// Reads a query. An error without anything: not to be answered.
-fn read(packet: &[u8]) -> Result<Asking, Option<(Asking, Outcome)>> {
-    let mut decoder = BinDecoder::new(packet);
-    let Ok(Header { metadata, counts }) = Header::read(&mut decoder) else { return Err(None) };
-    if metadata.message_type == MessageType::Response {
-        return Err(None);
+/// Reads what follows the header. The question is kept only when all of the query is sound.
+fn read(header: &Header, decoder: &mut BinDecoder<'_>, asking: &mut Asking) -> Result<(), Outcome> {
+    if header.metadata.op_code != OpCode::Query {
+        return Err(Outcome::NotImplemented);
     }
-    let mut asking = Asking { metadata, question: None, edns: None };
-    if metadata.op_code != OpCode::Query {
-        return Err(Some((asking, Outcome::NotImplemented)));
-    }
+    let counts = &header.counts;
     // A query has one question (RFC 9619) and nothing that only an answer has.
     if (counts.queries, counts.answers, counts.authorities) != (1, 0, 0) {
-        return Err(Some((asking, Outcome::Malformed)));
+        return Err(Outcome::Malformed);
     }
-    let Ok(question) = Query::read(&mut decoder) else {
-        return Err(Some((asking, Outcome::Malformed)));
-    };
+    let question = Query::read(decoder).map_err(|_| Outcome::Malformed)?;
     for _ in 0..counts.additionals {
-        let Ok(record) = Record::<RData>::read(&mut decoder) else {
-            return Err(Some((asking, Outcome::Malformed)));
-        };
+        let record = Record::<RData>::read(decoder).map_err(|_| Outcome::Malformed)?;
         if record.record_type() != RecordType::OPT {
             continue;
         }
@@ -175,16 +168,16 @@ fn read(packet: &[u8]) -> Result<Asking, Option<(Asking, Outcome)>> {
         let is_sound = asking.edns.is_none() && record.name.is_root();
         match (&record.data, is_sound) {
             (RData::OPT(_) | RData::Update0(_), true) => asking.edns = Some(Edns::from(&record)),
-            _ => return Err(Some((asking, Outcome::Malformed))),
+            _ => return Err(Outcome::Malformed),
         }
     }
     if !decoder.is_empty() {
-        return Err(Some((asking, Outcome::Malformed)));
+        return Err(Outcome::Malformed);
     }
     asking.question = Some(question);
     match &asking.edns {
-        Some(edns) if edns.version() != 0 => Err(Some((asking, Outcome::BadVersion))),
-        _ => Ok(asking),
+        Some(edns) if edns.version() != 0 => Err(Outcome::BadVersion),
+        _ => Ok(()),
     }
 }
 
