@@ -49,6 +49,15 @@ pub struct Start {
     pub lines: Option<mpsc::UnboundedSender<String>>,
 }
 
+/// Keeps signals that are about settings and statistics from ending the process before
+/// [`App::run`] listens for them.
+///
+/// # Errors
+/// When signals cannot be listened for.
+pub fn survive_signals_while_loading() -> std::io::Result<()> {
+    shutdown::survive_while_loading()
+}
+
 /// Everything at work.
 #[derive(Debug)]
 pub struct App {

@@ -146,7 +146,7 @@ impl Default for RelayConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// A listener.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// The address as it was asked for.
         address: SocketAddr,
@@ -154,7 +154,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// The access log.
-    #[error("cannot open the access log {to}: {source}")]
+    #[error("cannot open the access log {to}")]
     AccessLog {
         /// Where lines were to go.
         to: LogTo,

@@ -42,6 +42,18 @@ impl Signals {
     }
 }
 
+/// Makes SIGHUP and SIGUSR1/2 harmless from the start on: a large load takes seconds, and until
+/// [`serve`] listens for them they would end the process. SIGTERM ends it, as it should: nothing
+/// is lost yet. The kernel's handler stays installed when the runtime here is gone.
+pub(super) fn survive_while_loading() -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _inside = runtime.enter();
+    for kind in [SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()] {
+        drop(signal(kind)?);
+    }
+    Ok(())
+}
+
 /// Runs until told to end, and then leaves.
 pub(super) fn serve(mut app: App) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -204,8 +204,9 @@ fn a_file_that_is_no_map_of_sections_is_refused() {
     assert!(load(twice, &[], &[]).expect_err("twice").contains("duplicate"));
     assert_eq!(load("gateway:\nrelay:\n  keepalive:\n", &[], &[]), Ok(Settings::default()));
     let sources = Sources { file: Some("/nowhere/x.yaml".into()), ..Sources::default() };
-    let error = Settings::load(&sources).expect_err("absent").to_string();
-    assert!(error.starts_with("/nowhere/x.yaml: cannot be read:"), "{error}");
+    let error = anyhow::Error::from(Settings::load(&sources).expect_err("absent"));
+    let told = format!("{error:#}");
+    assert!(told.starts_with("/nowhere/x.yaml: cannot be read: No such file"), "{told}");
 }
 
 #[test]

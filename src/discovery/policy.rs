@@ -119,9 +119,9 @@ pub(super) fn tls_mode_as_str(mode: ClientTlsMode) -> &'static str {
 
 /// Says what of a rule's policy is read but done differently.
 pub(super) fn remarks(rule: &DestinationRule, findings: &mut Vec<Finding>) {
-    let subsets = rule.spec.subsets.iter().filter_map(|subset| subset.traffic_policy.as_deref());
-    let policies = rule.spec.traffic_policy.as_deref().into_iter().chain(subsets);
-    let balancers = policies.flat_map(|policy| {
+    let subsets = || rule.spec.subsets.iter().filter_map(|s| s.traffic_policy.as_deref());
+    let policies = || rule.spec.traffic_policy.as_deref().into_iter().chain(subsets());
+    let balancers = policies().flat_map(|policy| {
         let of_ports = policy.port_level_settings.iter().map(|e| e.load_balancer.as_deref());
         std::iter::once(policy.load_balancer.as_deref()).chain(of_ports).flatten()
     });
@@ -137,5 +137,24 @@ pub(super) fn remarks(rule: &DestinationRule, findings: &mut Vec<Finding>) {
             let message = "PASSTHROUGH has no meaning on a gateway: LEAST_REQUEST is used";
             note("trafficPolicy.loadBalancer.simple", message);
         }
+        if balancer.locality_lb_setting.is_some() {
+            let message = "is not applied: all localities are one";
+            note("trafficPolicy.loadBalancer.localityLbSetting", message);
+        }
+        if balancer.warmup.is_some() || balancer.warmup_duration_secs.is_some() {
+            note(
+                "trafficPolicy.loadBalancer.warmup",
+                "is not applied: a new endpoint is as any other",
+            );
+        }
+    }
+    let mut detections = policies().flat_map(|policy| {
+        let of_ports = policy.port_level_settings.iter().map(|e| e.outlier_detection.as_ref());
+        std::iter::once(policy.outlier_detection.as_ref()).chain(of_ports).flatten()
+    });
+    if detections.next().is_some() {
+        let message = "is not applied: no endpoint is ejected, and one that cannot be connected to \
+                       costs a try of each connection that picks it";
+        note("trafficPolicy.outlierDetection", message);
     }
 }
