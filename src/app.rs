@@ -77,24 +77,28 @@ pub struct App {
 pub fn start(start: Start) -> anyhow::Result<App> {
     let Start { mut settings, sources, level, lines } = start;
     parts::raise_descriptor_limit();
-    let gateway = Gateway::bind(parts::gateway_config(&settings, lines)?)?;
+    let gateway = Gateway::bind(parts::gateway_config(&settings, lines)?)
+        .context("gateway.listen and access_log.path say where; give another, or free it")?;
     let table = Arc::new(SharedTable::new());
     let status = Arc::new(Status::new(settings.gateway.require_selection));
     let metrics = Arc::new(Metrics::new().into());
     // Where a view of the settings is asked for, the real addresses are what is of use.
     settings.gateway.listen = gateway.addresses().to_vec();
 
-    let identity = parts::identity(&settings, gateway.addresses());
+    let servers = control::bind(&settings)?;
+    let operators = servers.iter().map(|(_, server)| server.address()).collect();
+    let identity = parts::identity(&settings, gateway.addresses(), operators);
     let discovery =
         Discovery::start(identity, &settings.manifests, Arc::clone(&table), Arc::clone(&status))?;
-    let control = Control::start(control::Parts {
+    let parts = control::Parts {
         settings: settings.clone(),
         table: Arc::clone(&table),
         status: Arc::clone(&status),
         metrics: Arc::clone(&metrics),
         questions: discovery.questions(),
         level: level.clone(),
-    })?;
+    };
+    let control = Control::start(parts, servers)?;
     discovery.loaded().context("the manifests could not be loaded")?;
     let mut running = gateway.start(table).context("a worker thread could not be started")?;
     control.data_plane_runs(&mut running, &metrics, parts::ourselves(&settings));

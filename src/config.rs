@@ -74,6 +74,23 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// The keys whose values differ, as `section.key`, in the order of the file.
+    #[must_use]
+    pub fn changed_keys(&self, other: &Self) -> Vec<String> {
+        let of = |settings: &Self| serde_json::to_value(settings).unwrap_or_default();
+        let (ours, theirs) = (of(self), of(other));
+        let sections = ours.as_object().into_iter().flatten();
+        let keys = sections.flat_map(|(section, keys)| {
+            keys.as_object().into_iter().flatten().map(move |(key, value)| (section, key, value))
+        });
+        let differs = |(section, key, value): &(&String, &String, &serde_json::Value)| {
+            theirs.get(section).and_then(|keys| keys.get(key)) != Some(*value)
+        };
+        keys.filter(differs).map(|(section, key, _)| format!("{section}.{key}")).collect()
+    }
+}
+
 /// Reads a duration for which zero means off.
 #[must_use]
 pub fn off_when_zero(duration: Duration) -> Option<Duration> {

@@ -51,9 +51,8 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// Binds the operators' ports and starts the thread.
-    pub(super) fn start(parts: Parts) -> anyhow::Result<Self> {
-        let servers = bind(&parts.settings)?;
+    /// Starts the thread, which serves the operators' ports.
+    pub(super) fn start(parts: Parts, servers: Vec<(Port, Server)>) -> anyhow::Result<Self> {
         let addresses: Vec<_> = servers.iter().map(|(port, s)| (*port, s.address())).collect();
         for (port, address) in &addresses {
             tracing::info!(%port, %address, "listening");
@@ -107,7 +106,8 @@ impl Control {
     }
 }
 
-fn bind(settings: &Settings) -> anyhow::Result<Vec<(Port, Server)>> {
+/// Binds the operators' ports that are on.
+pub(super) fn bind(settings: &Settings) -> anyhow::Result<Vec<(Port, Server)>> {
     let ports = [
         (Port::Admin, "admin.listen", settings.admin.listen),
         (Port::Health, "health.listen", settings.health.listen),

@@ -160,7 +160,8 @@ impl Keeper {
         let generation = self.catalog.table().generation;
         if changes.problems {
             let problems = self.store.problems();
-            self.status.problems(problems, log_problem);
+            let over = |problem: &Problem| tracing::info!("no more: {problem}");
+            self.status.problems(problems, log_problem, over);
         }
         self.status.changed(generation, self.catalog.selection());
         if changes.is_empty() {

@@ -3,7 +3,7 @@
 //! Must not know: the command line, how answers are printed.
 
 use crate::{
-    config::Settings,
+    config::{Settings, types::Listen},
     discovery::{Catalog, Change, CheckReport, Explanation},
     manifests::{Problem, Severity, Store},
     routing::SharedTable,
@@ -30,7 +30,10 @@ impl Loaded {
         let mut directories = open(&settings.manifests.directories)?;
         let mut store = Store::new();
         let changes = store.apply(directories.load());
-        let identity = parts::identity(settings, &settings.gateway.listen);
+        let ports = [settings.admin.listen, settings.health.listen, settings.agent.listen];
+        let ports = ports.into_iter().chain([settings.metrics.listen]);
+        let operators = ports.filter_map(Listen::address).collect();
+        let identity = parts::identity(settings, &settings.gateway.listen, operators);
         let mut catalog = Catalog::new(identity, SharedTable::new().into());
         catalog.apply(&Change::of_store(store.objects(), &changes));
         Ok(Self { catalog, store })

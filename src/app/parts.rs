@@ -105,7 +105,11 @@ fn connections_max(settings: &Settings) -> anyhow::Result<usize> {
 }
 
 /// Who the gateway is, for translation.
-pub(super) fn identity(settings: &Settings, listeners: &[SocketAddr]) -> Identity {
+pub(super) fn identity(
+    settings: &Settings,
+    listeners: &[SocketAddr],
+    operator_listeners: Vec<SocketAddr>,
+) -> Identity {
     let of = &settings.gateway;
     let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     Identity {
@@ -129,6 +133,7 @@ pub(super) fn identity(settings: &Settings, listeners: &[SocketAddr]) -> Identit
         root_namespace: settings.manifests.root_namespace.clone(),
         connect_timeout: settings.connect.timeout,
         listeners: listeners.to_vec(),
+        operator_listeners,
         own_addresses: net::own_addresses(),
     }
 }

@@ -136,10 +136,10 @@ async fn hurry(app: &mut App) {
 /// named.
 async fn reread(app: &mut App) {
     app.discovery.rescan().await;
-    let new = match Settings::load(&app.sources) {
+    let new = match Settings::load(&app.sources).map_err(anyhow::Error::from) {
         Ok(new) => new,
         Err(error) => {
-            tracing::error!("settings were not read again: {error}");
+            tracing::error!("manifests were read again, settings were not: {error:#}");
             return;
         }
     };
@@ -151,9 +151,15 @@ async fn reread(app: &mut App) {
     let mut comparable = new;
     comparable.log.level.clone_from(&app.settings.log.level);
     comparable.gateway.listen.clone_from(&app.settings.gateway.listen);
-    if comparable == app.settings {
-        tracing::info!("settings and manifests were read again");
+    let changed = app.settings.changed_keys(&comparable);
+    if changed.is_empty() {
+        tracing::info!(log.level = level_now(app), "settings and manifests were read again");
     } else {
-        tracing::warn!("settings other than log.level changed: they hold from the next start on");
+        let changed = changed.join(", ");
+        tracing::warn!(%changed, "manifests were read again; these settings need a restart");
     }
+}
+
+fn level_now(app: &App) -> String {
+    app.level.as_ref().map(crate::telemetry::Level::current).unwrap_or_default()
 }

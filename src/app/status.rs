@@ -58,11 +58,18 @@ impl Status {
         }
     }
 
-    /// These are the problems now. `tell` hears of those that are new.
-    pub(super) fn problems(&self, problems: Vec<Problem>, tell: impl Fn(&Problem)) {
+    /// These are the problems now. `tell` hears of those that are new, `over` of those that are
+    /// no more.
+    pub(super) fn problems(
+        &self,
+        mut problems: Vec<Problem>,
+        tell: impl Fn(&Problem),
+        over: impl Fn(&Problem),
+    ) {
         let before = Arc::clone(&self.lock().problems);
-        // Both lists are sorted.
+        problems.sort_unstable();
         problems.iter().filter(|p| before.binary_search(p).is_err()).for_each(tell);
+        before.iter().filter(|p| problems.binary_search(p).is_err()).for_each(over);
         self.lock().problems = problems.into();
     }
 

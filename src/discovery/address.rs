@@ -71,7 +71,8 @@ fn is_link_local(ip: IpAddr) -> bool {
 
 fn is_own(ip: IpAddr, port: u16, identity: &Identity) -> bool {
     let here = || ip.is_loopback() || identity.own_addresses.iter().any(|o| o.to_canonical() == ip);
-    identity.listeners.iter().filter(|listener| listener.port() == port).any(|listener| {
+    let all = identity.listeners.iter().chain(&identity.operator_listeners);
+    all.filter(|listener| listener.port() == port).any(|listener| {
         let own = listener.ip().to_canonical();
         own == ip || (own.is_unspecified() && here())
     })

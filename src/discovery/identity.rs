@@ -45,6 +45,8 @@ pub struct Identity {
     pub connect_timeout: Duration,
     /// Addresses it listens on, so that it never dials itself.
     pub listeners: Vec<SocketAddr>,
+    /// Addresses of its operators' ports, which are nobody's endpoints either.
+    pub operator_listeners: Vec<SocketAddr>,
     /// Addresses of this host, which a listener on an unspecified address answers on.
     pub own_addresses: Vec<IpAddr>,
 }
@@ -87,6 +89,7 @@ impl Default for Identity {
             root_namespace: "istio-system".into(),
             connect_timeout: Duration::from_secs(10),
             listeners: Vec::new(),
+            operator_listeners: Vec::new(),
             own_addresses: Vec::new(),
         }
     }

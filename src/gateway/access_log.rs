@@ -213,7 +213,8 @@ impl Line<'_> {
     /// What the client asked for, made harmless.
     fn server_name(&self) -> Option<String> {
         let name = self.hello?.server_name.as_deref()?;
-        Some(escape(name).to_string())
+        // The text format separates fields by spaces.
+        Some(escape(name).to_string().replace(' ', "\\x20"))
     }
 
     /// Our reason, and the rule behind it.

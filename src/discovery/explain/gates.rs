@@ -48,7 +48,9 @@ fn step(
 
 fn form<'n>(name: &'n str, steps: &mut Vec<Step>) -> Option<SubsetKey<'n>> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    let key = SubsetKey::parse(name).filter(|_| name.bytes().all(allowed));
+    // What is longer than 255 bytes is no server name (RFC 6066 as BoringSSL reads it).
+    let fits = name.len() <= 255 && name.bytes().all(allowed);
+    let key = SubsetKey::parse(name).filter(|_| fits);
     match key {
         Some(SubsetKey { port, subset: "", host }) => {
             let seen = format!("port {port}, no subset, host {host}");
@@ -59,7 +61,11 @@ fn form<'n>(name: &'n str, steps: &mut Vec<Step>) -> Option<SubsetKey<'n>> {
             step(steps, Gate::Form, true, seen, Vec::new())?;
         }
         None => {
-            let seen = "is not outbound_.<port>_.<subset>_.<host>".to_owned();
+            let seen = if name.len() > 255 {
+                format!("has {} bytes; a server name has 255 at most", name.len())
+            } else {
+                "is not outbound_.<port>_.<subset>_.<host>".to_owned()
+            };
             step(steps, Gate::Form, false, seen, hints::form(name))?;
         }
     }

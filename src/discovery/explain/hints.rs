@@ -114,8 +114,7 @@ pub(super) fn hosts(host: &str, namespace: &str, catalog: &Catalog) -> Vec<Strin
     }
     let servers = exposure.servers().iter().take(NAMES_MAX);
     let mut hints: Vec<String> = servers.map(|server| format!("there is {server}")).collect();
-    let wildcard = host.rsplit_once('.').map_or("*".into(), |(_, last)| format!("*.{last}"));
-    hints.push(format!("hosts: [\"{wildcard}\"] in a Gateway would cover it"));
+    hints.push(format!("hosts: [\"{host}\"] in a Gateway would cover it"));
     if catalog.identity().role == Role::Ingress
         && let Some(alias) = exposure.alias(host)
         && exposure.covers(&alias, namespace).is_some()

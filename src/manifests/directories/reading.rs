@@ -58,10 +58,17 @@ fn read(file: &Arc<Path>) -> Option<Parsed> {
 /// At most one byte more than is parsed, however large the file grows.
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     // Opening a pipe would wait for its writer.
-    if !std::fs::metadata(path)?.is_file() {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
         return Err(io::Error::other("is not a regular file"));
     }
     let limit = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    if metadata.len() >= limit {
+        let len = metadata.len();
+        let what =
+            format!("it has {len} bytes, more than the {FILE_BYTES_MAX} of a file: split it");
+        return Err(io::Error::other(what));
+    }
     let mut bytes = Vec::new();
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)

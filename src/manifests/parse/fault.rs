@@ -43,7 +43,7 @@ impl Fault {
 /// `path: message at line 3 column 7`.
 impl From<serde_norway::Error> for Fault {
     fn from(error: serde_norway::Error) -> Self {
-        let text = without_positions(&error.to_string());
+        let text = shortened(without_positions(&error.to_string()));
         let is_path = |text: &str| {
             let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/[]?".contains(c);
             !text.is_empty() && text.chars().all(allowed)
@@ -59,8 +59,20 @@ impl From<serde_norway::Error> for Fault {
 
 impl From<serde_json::Error> for Fault {
     fn from(error: serde_json::Error) -> Self {
-        Self::new(without_positions(&error.to_string())).at(error.line().max(1))
+        Self::new(shortened(without_positions(&error.to_string()))).at(error.line().max(1))
     }
+}
+
+/// A parser repeats the value that it did not expect, which may be a whole file, or a secret that
+/// lies where manifests are looked for.
+fn shortened(text: String) -> String {
+    const VALUE_MAX: usize = 60;
+    let (Some(open), Some(close)) = (text.find('"'), text.rfind('"')) else { return text };
+    let value = text.get(open + 1..close).unwrap_or_default();
+    let Some((end, _)) = value.char_indices().nth(VALUE_MAX) else { return text };
+    let start = value.get(..end).unwrap_or_default();
+    let (before, after) = (text.get(..=open), text.get(close..));
+    [before.unwrap_or_default(), start, "...", after.unwrap_or_default()].concat()
 }
 
 /// Cuts out every ` at line 3 column 7`: those lines count from the start of the document.
@@ -97,5 +109,14 @@ mod tests {
         let fault = error("inner: [1\n");
         assert!(fault.line.is_some() && fault.field.is_none());
         assert!(!fault.message.contains(" line "), "{fault:?}");
+    }
+
+    #[test]
+    fn a_long_value_is_not_repeated_whole() {
+        let secret = "s".repeat(5_000);
+        let yaml = format!("\"{secret}\"");
+        let error = serde_norway::from_str::<Vec<u8>>(&yaml).expect_err("a text");
+        let message = Fault::from(error).message;
+        assert!(message.len() < 200 && message.contains("sss...\", expected"), "{message}");
     }
 }

@@ -30,6 +30,7 @@ struct Named {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(expecting = "a map with name and namespace")]
 struct NamedMeta {
     #[serde(default, deserialize_with = "scalar::optional_text")]
     name: Option<Box<str>>,

@@ -21,6 +21,7 @@ mod service_entry;
 
 /// Adds a fault for every rule that `object` breaks.
 pub(super) fn check(object: &Object, faults: &mut Vec<Fault>) {
+    check_name(object, faults);
     match object {
         Object::Service(service) => check_service(service, faults),
         Object::EndpointSlice(slice) => check_slice(slice, faults),
@@ -31,6 +32,32 @@ pub(super) fn check(object: &Object, faults: &mut Vec<Fault>) {
         Object::DestinationRule(rule) => check_destination_rule(rule, faults),
         Object::PeerAuthentication(rule) => check_peer_authentication(rule, faults),
         Object::Pod(_) | Object::Node(_) | Object::Namespace(_) | Object::EnvoyFilter(_) => {}
+    }
+}
+
+/// Kubernetes takes DNS names of RFC 1123 in lower case: one label of at most 63 bytes for a
+/// Service, whose name is a part of host names, and labels joined by dots, at most 253 bytes, for
+/// the rest.
+fn check_name(object: &Object, faults: &mut Vec<Fault>) {
+    let name = &*object.meta().name;
+    let is_label = |label: &str| {
+        let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        !label.is_empty()
+            && label.bytes().all(inside)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let (good, wanted) = match object {
+        Object::Service(_) => (is_label(name) && name.len() <= 63, "up to 63 of a-z, 0-9 and -"),
+        _ => (
+            name.split('.').all(is_label) && name.len() <= 253,
+            "up to 253 of a-z, 0-9, - and dots",
+        ),
+    };
+    if !good {
+        let start: String = name.chars().take(63).collect();
+        let message = format!("\"{}\" is no name: write {wanted}", start.escape_debug());
+        faults.push(Fault::new(message).field("metadata.name"));
     }
 }
 
