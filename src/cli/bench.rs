@@ -17,6 +17,8 @@ use crate::{
     config::types::address,
 };
 
+mod compare;
+
 /// Arguments of `diolkos bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -31,6 +33,8 @@ enum BenchCommand {
     /// Make load and say what came of it.
     Run(RunArgs),
 
+    /// Give several gateways the same work and compare what it costs them.
+    Compare(compare::CompareArgs),
     /// A bare relay without names or routes: the least that a gateway can cost.
     Floor(FloorArgs),
 }
@@ -136,6 +140,7 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<bool> {
         BenchCommand::Serve(args) => serve(args),
         BenchCommand::Run(args) => make_load(args),
 
+        BenchCommand::Compare(args) => compare::run(args),
         BenchCommand::Floor(args) => {
             let floor = Floor::bind(args.listen, args.endpoint.clone())?;
             say_listening(&[floor.address()?])?;
@@ -222,7 +227,6 @@ fn humantime(text: &str) -> Option<Duration> {
     };
     Duration::try_from_secs_f64(number * unit).ok()
 }
-
 
 #[cfg(test)]
 mod tests {
