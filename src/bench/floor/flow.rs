@@ -163,8 +163,10 @@ impl Flow {
         // A read that did not fill the buffer has emptied the socket: the next byte is an event.
         self.readable = self.ending || read == tools.scratch.len();
         self.bulk_reads = if read >= BULK_READ_BYTES { self.bulk_reads + 1 } else { 0 };
+        if read == 0 {
+            return Ok(0);
+        }
         let written = match rustix::net::send(to, &tools.scratch[..read], SendFlags::NOSIGNAL) {
-            _ if read == 0 => 0,
             Ok(n) => n,
             Err(Errno::AGAIN) => 0,
             Err(e) => return Err(e),
