@@ -64,11 +64,16 @@ const SOURCES: &str = "127.32.0.0/24";
 /// More names than this are not asked for, however many there are.
 const NAMES_MAX: usize = 1000;
 
-/// Does all of it.
+/// Does all of it, and shows what there is so far after each round: a long comparison that is
+/// ended early has not been in vain.
 ///
 /// # Errors
 /// When pods or a gateway cannot be started. What goes wrong in the work is counted.
-pub fn compare(what: &Comparison, progress: &Progress) -> anyhow::Result<Results> {
+pub fn compare(
+    what: &Comparison,
+    progress: &Progress,
+    mut so_far: impl FnMut(&Results) -> anyhow::Result<()>,
+) -> anyhow::Result<Results> {
     let place = tempfile::tempdir().context("cannot make a temporary directory")?;
     let (peers, missing) = peer::find(&what.peers);
     ensure!(!peers.is_empty(), "none of the gateways asked for is installed");
@@ -97,6 +102,7 @@ pub fn compare(what: &Comparison, progress: &Progress) -> anyhow::Result<Results
                 done += 1;
             }
         }
+        so_far(&results)?;
     }
     for peer in peers.iter().filter(|peer| peer.is_process()) {
         for routes in &what.routes {
@@ -202,23 +208,7 @@ impl Bench<'_> {
         let (duration, rate) = (None, None);
         let concurrency = plan.concurrency.min(64);
         let little = Plan { scenario, count, duration, rate, timeout, concurrency, ..plan };
-        let one = Plan { count: Some(1), size: None, concurrency: 1, ..little.clone() };
-        let deadline = Instant::now() + START_TIMEOUT;
-        loop {
-            let report = run::run(&one, &Progress::quiet())?;
-            if report.totals.failures() == 0 {
-                break;
-            }
-            if let Some(child) = &mut gateway.child {
-                child.check(peer.name())?;
-            }
-            if Instant::now() > deadline {
-                let (errors, name) = (report.totals.errors, peer.name());
-                let log = gateway.child.map(|child| child.log_tail()).unwrap_or_default();
-                bail!("{name} has not served one connection: {errors:?}\n{log}");
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        gateway.answers(peer, &little)?;
         run::run(&little, &Progress::quiet())?;
         Ok(gateway)
     }
@@ -239,7 +229,10 @@ impl Bench<'_> {
     }
 
     fn memory(&self, peer: Peer, routes: usize) -> anyhow::Result<u64> {
-        let gateway = self.start(peer, routes, &self.pods)?;
+        let mut gateway = self.start(peer, routes, &self.pods)?;
+        // The last of its routes, so that all are there when the memory is read.
+        let last = configs::names(routes).split_off(routes - 1);
+        gateway.answers(peer, &Plan::new(gateway.target, last, Scenario::Connect))?;
         match &gateway.child {
             Some(child) => Ok(child.reading()?.resident),
             None => Ok(0),
@@ -267,6 +260,30 @@ impl Bench<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl Gateway {
+    /// Waits until one connection was served as the plan has it.
+    fn answers(&mut self, peer: Peer, plan: &Plan) -> anyhow::Result<()> {
+        let timeout = Duration::from_secs(5);
+        let one = Plan { count: Some(1), size: None, concurrency: 1, timeout, ..plan.clone() };
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            let report = run::run(&one, &Progress::quiet())?;
+            if report.totals.failures() == 0 {
+                return Ok(());
+            }
+            if let Some(child) = &mut self.child {
+                child.check(peer.name())?;
+            }
+            if Instant::now() > deadline {
+                let (errors, name) = (report.totals.errors, peer.name());
+                let log = self.child.as_ref().map(Child::log_tail).unwrap_or_default();
+                bail!("{name} has not served one connection: {errors:?}\n{log}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

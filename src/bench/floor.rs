@@ -203,7 +203,7 @@ mod tests {
         let pod = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = floor(pod.local_addr().unwrap());
         for size in [1, 100, 70_000, 12 << 20] {
-            let sent: Vec<u8> = (0..size).map(|i: usize| (i % 251) as u8).collect();
+            let sent: Vec<u8> = (0..=250).cycle().take(size).collect();
             let mut client = TcpStream::connect(address).unwrap();
             let mut writer = client.try_clone().unwrap();
             let bytes = sent.clone();

@@ -21,8 +21,10 @@ figure{margin:0}svg{width:100%;height:auto;font:12px system-ui,sans-serif;fill:v
 .name{font-weight:600}.grid{stroke:var(--grid);fill:none}.line{fill:none;stroke-width:2.5}\
 .whisker{stroke:var(--ink);fill:none}pre{overflow-x:auto;font-size:12px;line-height:1.4}";
 
-/// Where the lines of latency have a point.
-const PERCENTILES: [(&str, fn(&Latency) -> f64); 6] = [
+/// Where a line of latency has a point, and what it is called.
+type Percentile = (&'static str, fn(&Latency) -> f64);
+
+const PERCENTILES: [Percentile; 6] = [
     ("p50", |l| l.p50),
     ("p90", |l| l.p90),
     ("p99", |l| l.p99),
@@ -87,9 +89,7 @@ fn cost(results: &Results, work: Work) -> String {
 fn latency(results: &Results, work: Work) -> String {
     let shown: Vec<Line> = cells(results, work)
         .map(|cell| {
-            let at = |(i, p): (usize, &(&str, fn(&Latency) -> f64))| {
-                Some((i as f64, cell.latency(p.1)?))
-            };
+            let at = |(i, p): (usize, &Percentile)| Some((i as f64, cell.latency(p.1)?));
             Line {
                 name: cell.peer.name(),
                 color: color(cell.peer),
@@ -135,7 +135,7 @@ fn memory_by_routes(results: &Results) -> String {
     let shown: Vec<Line> = peers.map(line).collect();
     let marks = results.routes.iter().map(|n| (*n as f64, short(*n as f64))).collect();
     let axes = Axes { x: "routes", y: "resident MB", marks, log_y: false };
-    figure("memory by routes", "after start, before any connection", &lines(&shown, &axes))
+    figure("memory by routes", "after start and one connection", &lines(&shown, &axes))
 }
 
 fn cells(results: &Results, work: Work) -> impl Iterator<Item = &Cell> {

@@ -27,7 +27,7 @@ pub struct Results {
     pub quick: bool,
     /// One for each work and gateway.
     pub cells: Vec<Cell>,
-    /// Resident bytes of a gateway that has started and done nothing yet, by routes.
+    /// Resident bytes of a gateway that has started and served one connection, by routes.
     pub memory: Vec<Memory>,
     /// What a reader should know.
     pub notes: Vec<String>,

@@ -125,7 +125,7 @@ fn memory(results: &Results) -> String {
         }
         rows.push(row);
     }
-    format!("\nresident after start, before any connection\n{}", aligned(&rows))
+    format!("\nresident after start and one connection\n{}", aligned(&rows))
 }
 
 /// Three digits that mean something.

@@ -120,7 +120,7 @@ impl Work {
             }
             Self::Latency => Plan { count: pick(30_000, 500), concurrency: 1, ..plan },
             Self::Download | Self::Upload => {
-                Plan { count: pick(512, 16), size: pick(16 << 20, 1 << 20), ..plan }
+                Plan { count: pick(256, 16), size: pick(16 << 20, 1 << 20), ..plan }
             }
             Self::Hold => Plan { concurrency: clients(8_000, 64), ..plan },
             Self::Storm => {

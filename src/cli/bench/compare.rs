@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 
 use crate::bench::{
-    compare::{self, Comparison, Peer, Work, page, table},
+    compare::{self, Comparison, Peer, Results, Work, page, table},
     progress::Progress,
 };
 
@@ -21,7 +21,7 @@ Every gateway is started with the same routes, one worker, alone on the last cor
 share the others. They take turns, so run it on a machine that does nothing else. Everything is on
 loopback, on free ports. Gateways that are not installed are named and left out. CPU time is what
 the scheduler counts for the process (a relay's TCP work mostly among it). Fails (1) when any
-operation failed.
+operation failed. The files are written after each round, the table at the end.
 
 Examples:
   diolkos bench compare
@@ -82,16 +82,23 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<bool> {
         rate: args.rate,
         program: std::env::current_exe().context("cannot find this program's own file")?,
     };
-    let results = compare::compare(&what, &Progress::on_terminal())?;
+    let results = compare::compare(&what, &Progress::on_terminal(), |results| args.write(results))?;
+    args.write(&results)?;
     io::stdout().lock().write_all(table::text(&results).as_bytes())?;
-    let write = |path: &PathBuf, text: String| {
-        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-    };
-    if let Some(path) = &args.json {
-        write(path, serde_json::to_string_pretty(&results)?)?;
-    }
-    if let Some(path) = &args.html {
-        write(path, page::html(&results))?;
-    }
     Ok(results.failures() == 0)
+}
+
+impl CompareArgs {
+    fn write(&self, results: &Results) -> anyhow::Result<()> {
+        let write = |path: &PathBuf, text: String| {
+            fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+        };
+        if let Some(path) = &self.json {
+            write(path, serde_json::to_string_pretty(results)?)?;
+        }
+        if let Some(path) = &self.html {
+            write(path, page::html(results))?;
+        }
+        Ok(())
+    }
 }
