@@ -6,6 +6,7 @@ use std::{
     process::ExitCode,
 };
 
+mod bench;
 mod certs;
 mod check;
 mod demo;
@@ -62,6 +63,8 @@ pub enum Command {
     Dns(DnsArgs),
     /// Run a small mesh on this machine and make calls through a gateway.
     Demo(DemoArgs),
+    /// Load-test any gateway, or compare several.
+    Bench(bench::BenchArgs),
 }
 
 /// Arguments of `diolkos gateway`.
@@ -266,6 +269,7 @@ pub fn run(command: Command) -> anyhow::Result<bool> {
         Command::Certs(args) => certs::run(&args),
         Command::Dns(args) => dns::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
     }
 }
 

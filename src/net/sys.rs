@@ -5,7 +5,7 @@
 use std::{
     io, mem,
     net::TcpListener,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     ptr,
     sync::Arc,
 };
@@ -21,6 +21,16 @@ pub fn watch_listener(listener: Arc<TcpListener>) -> io::Result<AsyncFd<Arc<TcpL
     // SAFETY: the Arc keeps the descriptor open for as long as the registration lives, and a
     // TcpListener gives the same descriptor each time it is asked.
     Ok(unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) }?)
+}
+
+/// Registers a kernel timer with this thread's reactor.
+///
+/// # Errors
+/// What `epoll_ctl(2)` says.
+pub fn watch_timer(timer: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned by the registration, and an OwnedFd gives the same one each
+    // time it is asked.
+    Ok(unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) }?)
 }
 
 /// Sets `TCP_DEFER_ACCEPT`: `accept` wakes only when data is there, or after `seconds`. 0 clears.

@@ -34,3 +34,6 @@ mod envoy;
 
 // TLS stacks of others as clients.
 mod stacks;
+
+// The load test, run as a program.
+mod bench;

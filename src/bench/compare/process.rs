@@ -1,0 +1,227 @@
+//! Processes under measurement: started on a core, read from /proc, ended by their id. Must not
+//! know: what they do.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufRead as _, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{self, Command, Stdio},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use rustix::{
+    process::{Pid, Signal},
+    thread::CpuSet,
+};
+use serde::Serialize;
+
+/// Which core is for the gateway under measurement, and which are for the rest.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Cores {
+    /// `None` when there is only one: then nothing is pinned.
+    pub(super) gateway: Option<usize>,
+    pub(super) load: Vec<usize>,
+}
+
+impl Cores {
+    /// The last core that we may use is the gateway's.
+    pub(super) fn choose() -> Self {
+        let set = rustix::thread::sched_getaffinity(None).unwrap_or_default();
+        let mut load: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect();
+        let gateway = if load.len() > 1 { load.pop() } else { None };
+        Self { gateway, load }
+    }
+
+    /// Puts this thread, and those it starts from now on, on the cores of the load.
+    pub(super) fn take_load(&self) -> io::Result<()> {
+        pin(&self.load)
+    }
+}
+
+fn pin(cores: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    cores.iter().for_each(|core| set.set(*core));
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
+/// A process that ends with its handle.
+#[derive(Debug)]
+pub(super) struct Child {
+    child: process::Child,
+    log: PathBuf,
+}
+
+/// What is running, for the moment when we are told to end.
+static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+impl Child {
+    /// Starts it, on the gateway's core when `cores` are given; what it says on standard error
+    /// goes to `log`.
+    pub(super) fn start(
+        mut command: Command,
+        log: &Path,
+        cores: Option<&Cores>,
+    ) -> anyhow::Result<Self> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(log)?);
+        // A child inherits the cores of the thread that starts it.
+        let core = cores.and_then(|cores| Some((cores, cores.gateway?)));
+        if let Some((_, core)) = core {
+            pin(&[core])?;
+        }
+        let child = command.spawn().with_context(|| format!("cannot start {name}"));
+        if let Some((cores, _)) = core {
+            cores.take_load()?;
+        }
+        let child = Self { child: child?, log: log.to_owned() };
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).push(child.pid());
+        Ok(child)
+    }
+
+    pub(super) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Fails when it has ended.
+    pub(super) fn check(&mut self, name: &str) -> anyhow::Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => bail!("{name} has ended by itself ({status}): {}", self.log_tail()),
+            None => Ok(()),
+        }
+    }
+
+    /// The last of what it said.
+    pub(super) fn log_tail(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(10)..].join("\n")
+    }
+
+    /// Reads its `listening ADDR` lines.
+    pub(super) fn listening(
+        &mut self,
+        count: usize,
+        timeout: Duration,
+    ) -> anyhow::Result<Vec<SocketAddr>> {
+        let stdout = self.child.stdout.take().context("its output was taken before")?;
+        let deadline = Instant::now() + timeout;
+        let mut addresses = Vec::new();
+        for line in BufReader::new(stdout).lines() {
+            if let Some(address) = line?.strip_prefix("listening ") {
+                addresses.push(address.parse()?);
+            }
+            if addresses.len() == count {
+                return Ok(addresses);
+            }
+            if Instant::now() > deadline {
+                break;
+            }
+        }
+        bail!("{} of {count} addresses were said: {}", addresses.len(), self.log_tail())
+    }
+
+    /// What it has cost so far, all threads together.
+    pub(super) fn reading(&self) -> io::Result<Reading> {
+        let dir = PathBuf::from(format!("/proc/{}", self.pid()));
+        let mut reading = Reading { resident: resident(&dir)?, ..Reading::default() };
+        for task in fs::read_dir(dir.join("task"))? {
+            let task = task?.path();
+            let ran = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
+            reading.cpu_ns += number(ran.split_whitespace().next());
+            let status = fs::read_to_string(task.join("status")).unwrap_or_default();
+            let switches = status.lines().filter(|line| line.contains("ctxt_switches:"));
+            reading.switches += switches.map(|l| number(l.split_whitespace().last())).sum::<u64>();
+        }
+        Ok(reading)
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let pid = self.pid();
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).retain(|p| *p != pid);
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A process's counters at one moment, or the difference of two.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Reading {
+    /// Nanoseconds on a CPU, user and system together, as the scheduler counts them.
+    pub cpu_ns: u64,
+    /// Context switches.
+    pub switches: u64,
+    /// Resident bytes; in a difference, those at its end.
+    pub resident: u64,
+}
+
+impl Reading {
+    pub(super) fn since(&self, before: &Self) -> Self {
+        Self {
+            cpu_ns: self.cpu_ns.saturating_sub(before.cpu_ns),
+            switches: self.switches.saturating_sub(before.switches),
+            resident: self.resident,
+        }
+    }
+}
+
+/// Exact to the page, unlike the counters of `status`.
+fn resident(dir: &Path) -> io::Result<u64> {
+    let text = fs::read_to_string(dir.join("smaps_rollup"))?;
+    let line = text.lines().find(|line| line.starts_with("Rss:"));
+    Ok(number(line.and_then(|line| line.split_whitespace().nth(1))) * 1024)
+}
+
+fn number(text: Option<&str>) -> u64 {
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// On SIGINT and SIGTERM: ends what was started, then this process.
+pub(super) fn end_children_when_told() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut int, mut term) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+        });
+        for pid in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let _ = rustix::process::kill_process(*pid, Signal::KILL);
+        }
+        process::exit(1);
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_read_and_ends_with_its_handle() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo listening 127.0.0.1:1; while :; do :; done"]);
+        let mut child = Child::start(command, &dir.path().join("log"), None).unwrap();
+        let said = child.listening(1, Duration::from_secs(10)).unwrap();
+        assert_eq!(said, ["127.0.0.1:1".parse().unwrap()]);
+        let first = child.reading().unwrap();
+        assert!(first.resident > 4096, "{first:?}");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while child.reading().unwrap().since(&first).cpu_ns == 0 {
+            assert!(Instant::now() < deadline, "it burns CPU");
+        }
+        child.check("sh").unwrap();
+        let pid = child.pid();
+        drop(child);
+        assert!(rustix::process::test_kill_process(pid).is_err(), "it has ended");
+    }
+}

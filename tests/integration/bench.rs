@@ -1,0 +1,81 @@
+//! `diolkos bench` as it is run: that it starts, does its work without a failure, and says so.
+//! What the work costs is no matter of a test.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+fn diolkos() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_diolkos"))
+}
+
+#[test]
+fn compare_gives_both_gateways_the_same_work_and_writes_it_down() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (json, html) = (dir.path().join("compare.json"), dir.path().join("compare.html"));
+    let works = ["connect", "request", "download", "upload", "hold", "storm"];
+    let output = diolkos()
+        .args(["bench", "compare", "--quick", "--peers", "floor,diolkos"])
+        .args(["--routes", "2,20", "--scenarios", &works.join(",")])
+        .arg("--json")
+        .arg(&json)
+        .arg("--html")
+        .arg(&html)
+        .output()
+        .expect("run");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+    assert_eq!(errors, "", "no progress where there is no terminal");
+    let json = std::fs::read_to_string(json).expect("the file");
+    let results: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(results["quick"], true);
+    let cells = results["cells"].as_array().expect("cells");
+    assert_eq!(cells.len(), 2 * works.len());
+    for (cell, work) in cells.iter().zip(works.iter().flat_map(|work| [work; 2])) {
+        let (peer, sample) = (&cell["peer"], &cell["samples"][0]);
+        assert_eq!(cell["work"], *work);
+        assert_eq!(sample["report"]["errors"], serde_json::json!({}), "{peer} {work}");
+        assert!(sample["report"]["operations"].as_u64() > Some(0), "{peer} {work}");
+        assert!(sample["report"]["latency_us"]["p99.99"].is_number(), "{peer} {work}");
+        assert!(sample["cost"]["cpu_ns"].as_u64() > Some(0), "{peer} {work}");
+        assert!(cell["value"]["median"].is_number(), "{peer} {work}");
+    }
+    let held = &cells[8]["samples"][0]["memory"];
+    let last = held.as_array().and_then(|m| m.last()).expect("steps");
+    assert_eq!(last[0], 64, "all are held");
+    assert_eq!(results["memory"].as_array().map(Vec::len), Some(4), "two gateways, twice");
+    assert!(text.contains("connect: CPU µs per connection"), "{text}");
+    let html = std::fs::read_to_string(html).expect("the file");
+    assert!(html.contains("<svg") && html.contains("diolkos"));
+    for outside in ["src=", "href=", "url(", "@import"] {
+        assert!(!html.contains(outside), "the page needs nothing from outside: {outside}");
+    }
+}
+
+#[test]
+fn run_says_what_went_wrong_and_fails() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = gone.local_addr().expect("address").to_string();
+    drop(gone);
+    let output = diolkos()
+        .args(["bench", "run", "--target", &address, "--sni", "outbound_.8080_._.bar.ns2.global"])
+        .args(["--scenario", "connect", "--count", "3", "--json"])
+        .output()
+        .expect("run");
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["errors"]["connect: connection refused"], 3);
+    assert_eq!((&report["operations"], &report["latency_us"]), (&0.into(), &Value::Null));
+}
+
+#[test]
+fn a_plan_that_cannot_be_followed_is_refused() {
+    let output = diolkos()
+        .args(["bench", "run", "--target", "127.0.0.1:1", "--sni", "a", "--scenario", "connect"])
+        .output()
+        .expect("run");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("--duration or --count"), "{said}");
+}
