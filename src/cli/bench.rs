@@ -21,6 +21,13 @@ mod compare;
 
 /// Arguments of `diolkos bench`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Point `run` at any gateway whose endpoints are the pods of `serve`; `compare` does all of it for
+the gateways that are installed.
+
+Examples:
+  diolkos bench compare --quick
+  diolkos bench compare --peers floor,envoy,diolkos --json compare.json --html compare.html")]
 pub struct BenchArgs {
     #[command(subcommand)]
     command: BenchCommand,

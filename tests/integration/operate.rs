@@ -340,7 +340,8 @@ fn sighup_reads_again_and_other_signals_do_nothing() {
     assert!(process.get("admin", "/logging").body.contains("debug"));
     settings.write("diolkos.yaml", "log: {level: debug}\ndrain: {pause: 1s}\n");
     process.signal(Signal::HUP);
-    process.said("settings other than log.level changed: they hold from the next start on");
+    process.said("manifests were read again; these settings need a restart");
+    assert!(process.log().iter().any(|line| line["changed"] == "drain.pause"), "it is named");
     settings.write("diolkos.yaml", "drain: {pase: 1s}\n");
     process.signal(Signal::HUP);
     eventually("the mistake is named", || {
