@@ -39,7 +39,7 @@
 //! * There is no default backend. What is not exported is refused.
 //! * Every accepted connection ends with exactly one [`gateway::outcome::Outcome`], written by a
 //!   guard.
-//! * `unsafe` stands only in `net/sys.rs`, for three socket options that no crate offers safely.
+//! * `unsafe` stands only in `net/sys.rs`, for the few calls that no crate offers safely.
 //!
 //! # Who may import whom
 //!
