@@ -137,19 +137,10 @@ pub fn poll_recv(
 ) -> Poll<io::Result<usize>> {
     loop {
         ready!(stream.poll_read_ready(context))?;
-        let mut short = None;
-        let result = stream.try_io(Interest::READABLE, || {
-            let n = recv(stream, buffer)?;
-            if n == 0 || n == buffer.len() {
-                return Ok(n);
-            }
-            short = Some(n);
-            Err(would_block())
-        });
-        match (short, result) {
-            (Some(n), _) => return Poll::Ready(Ok(n)),
-            (None, Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {}
-            (None, result) => return Poll::Ready(result),
+        let len = buffer.len();
+        let done = attempt(stream, Interest::READABLE, len, || recv(stream, buffer));
+        if let Some(result) = done {
+            return Poll::Ready(result);
         }
     }
 }
@@ -160,34 +151,38 @@ pub fn poll_send(
     context: &mut Context<'_>,
     bytes: &[u8],
 ) -> Poll<io::Result<usize>> {
+    let send = || rustix::net::send(stream, bytes, SendFlags::NOSIGNAL);
     loop {
         ready!(stream.poll_write_ready(context))?;
-        let mut short = None;
-        let result = stream.try_io(Interest::WRITABLE, || {
-            let send = || rustix::net::send(stream, bytes, SendFlags::NOSIGNAL);
-            let n = rustix::io::retry_on_intr(send)?;
-            if n == bytes.len() {
-                return Ok(n);
-            }
-            short = Some(n);
-            Err(would_block())
-        });
-        match (short, result) {
-            (Some(n), _) => return Poll::Ready(Ok(n)),
-            (None, Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {}
-            (None, result) => return Poll::Ready(result),
+        let call = || Ok(rustix::io::retry_on_intr(send)?);
+        if let Some(result) = attempt(stream, Interest::WRITABLE, bytes.len(), call) {
+            return Poll::Ready(result);
         }
     }
 }
 
-/// True for the errors by which the kernel says that the peer, or the path to it, is gone.
-#[must_use]
-pub fn is_loss(error: &io::Error) -> bool {
-    use io::ErrorKind as K;
-    matches!(
-        error.kind(),
-        K::ConnectionReset | K::BrokenPipe | K::TimedOut | K::ConnectionAborted | K::NotConnected
-    )
+/// One call on a socket that is said to be ready; `None` when it was not. What moved less than
+/// `wanted`, but something, clears readiness.
+fn attempt(
+    stream: &TcpStream,
+    interest: Interest,
+    wanted: usize,
+    call: impl FnOnce() -> io::Result<usize>,
+) -> Option<io::Result<usize>> {
+    let mut short = None;
+    let result = stream.try_io(interest, || {
+        let n = call()?;
+        if n == 0 || n == wanted {
+            return Ok(n);
+        }
+        short = Some(n);
+        Err(would_block())
+    });
+    match (short, result) {
+        (Some(n), _) => Some(Ok(n)),
+        (None, Err(e)) if e.kind() == io::ErrorKind::WouldBlock => None,
+        (None, result) => Some(result),
+    }
 }
 
 /// An IPv4 address that came through a dual-stack socket, as IPv4.
