@@ -17,7 +17,9 @@ use tokio::sync::mpsc;
 
 use crate::{
     config::{Settings, Sources},
+    discovery::Catalog,
     gateway::{Gateway, Running},
+    manifests::Keeper,
     metrics::Metrics,
     routing::SharedTable,
     telemetry::Level,
@@ -63,7 +65,7 @@ pub fn survive_signals_while_loading() -> std::io::Result<()> {
 pub struct App {
     running: Running,
     control: Control,
-    discovery: Discovery,
+    keeper: Keeper<discovery::Ask>,
     status: Arc<Status>,
     settings: Settings,
     sources: Sources,
@@ -88,24 +90,33 @@ pub fn start(start: Start) -> anyhow::Result<App> {
     let servers = control::bind(&settings)?;
     let operators = servers.iter().map(|(_, server)| server.address()).collect();
     let identity = parts::identity(&settings, gateway.addresses(), operators);
-    let discovery =
-        Discovery::start(identity, &settings.manifests, Arc::clone(&table), Arc::clone(&status))?;
+    let directories = discovery::open(&settings.manifests.directories)?;
+    let catalog = Catalog::new(identity, Arc::clone(&table));
+    let discovery = Discovery::new(catalog, Arc::clone(&status));
+    let keeper = Keeper::start("discovery", directories, discovery)?;
     let parts = control::Parts {
         settings: settings.clone(),
         table: Arc::clone(&table),
         status: Arc::clone(&status),
         metrics: Arc::clone(&metrics),
-        questions: discovery.questions(),
+        questions: keeper.asks(),
         level: level.clone(),
     };
     let control = Control::start(parts, servers)?;
-    discovery.loaded().context("the manifests could not be loaded")?;
+    first_load(&keeper).context("the manifests could not be loaded")?;
     let mut running = gateway.start(table).context("a worker thread could not be started")?;
     control.data_plane_runs(&mut running, &metrics, parts::ourselves(&settings));
     status.accepting();
-    let app = App { running, control, discovery, status, settings, sources, level };
+    let app = App { running, control, keeper, status, settings, sources, level };
     app.announce();
     Ok(app)
+}
+
+/// Waits until the manifests are read and in force.
+fn first_load(keeper: &Keeper<discovery::Ask>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    runtime.block_on(keeper.loaded().wait_for(|loaded| *loaded))?;
+    Ok(())
 }
 
 impl App {
@@ -127,7 +138,7 @@ impl App {
     pub fn stop(self) {
         self.control.stop();
         self.running.end();
-        self.discovery.stop();
+        self.keeper.stop();
     }
 
     fn announce(&self) {

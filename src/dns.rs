@@ -1,7 +1,7 @@
 //! Answers `<name>.<namespace>.global` from ServiceEntries.
 //!
 //! ```text
-//! thread dns-manifests   files ─▶ objects ─▶ names ─▶ zones      (keeper, entries)
+//! thread dns-manifests   files ─▶ objects ─▶ names ─▶ zones      (publisher, entries)
 //!                                                       │ published whole
 //! thread dns             bytes ─▶ question ─▶ answer ─▶ bytes    (server, wire, zone)
 //! ```
@@ -16,13 +16,16 @@
 //! another suffix are the cluster DNS's to answer, those under ours are answered with NXDOMAIN at
 //! once.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    convert::Infallible, io, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    manifests::{Directories, OpenError},
+    manifests::{Directories, Keeper, OpenError},
     metrics::Metrics,
 };
 
@@ -32,16 +35,16 @@ pub mod stub;
 pub mod wire;
 pub mod zone;
 
-mod keeper;
 mod metrics;
 mod places;
+mod publisher;
 mod server;
 
 pub use name::DnsName;
 pub use stub::Stub;
 pub use zone::Zones;
 
-use keeper::Keeper;
+use publisher::Publisher;
 use server::{Shared, Sockets};
 
 /// What a server is told.
@@ -82,7 +85,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Running {
     addresses: Vec<SocketAddr>,
-    keeper: Keeper,
+    keeper: Keeper<Infallible>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
@@ -122,7 +125,8 @@ pub fn start(
             let _ = stopped.await;
         });
     })?;
-    let keeper = Keeper::start(directories, config.suffixes.clone(), zones, names)?;
+    let publisher = Publisher::new(config.suffixes.clone(), zones, names);
+    let keeper = Keeper::start("dns-manifests", directories, publisher)?;
     Ok(Running { addresses, keeper, stop, thread })
 }
 

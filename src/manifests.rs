@@ -5,6 +5,7 @@
 
 pub mod directories;
 pub mod index;
+pub mod keeper;
 pub mod kinds;
 pub mod parse;
 pub mod problem;
@@ -12,6 +13,7 @@ pub mod store;
 
 pub use directories::{Directories, OpenError};
 pub use index::{Index, Objects};
+pub use keeper::{Asks, Keep, Keeper};
 pub use kinds::{Kind, Object, ObjectRef};
 pub use parse::{Parsed, parse};
 pub use problem::{Problem, Severity};

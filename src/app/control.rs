@@ -5,13 +5,14 @@
 use std::{sync::Arc, thread::JoinHandle};
 
 use anyhow::Context as _;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use super::{discovery::Ask, parts::Shared, status::Status, views::AppViews};
 use crate::{
     admin::{Port, Server, Views},
     config::{Settings, types::Listen},
     gateway::{Handle, Ourselves, Running},
+    manifests::Asks,
     metrics::Metrics,
     routing::SharedTable,
     telemetry::Level,
@@ -24,7 +25,7 @@ pub(super) struct Parts {
     pub(super) table: Arc<SharedTable>,
     pub(super) status: Arc<Status>,
     pub(super) metrics: Shared<Metrics>,
-    pub(super) questions: mpsc::UnboundedSender<Ask>,
+    pub(super) questions: Asks<Ask>,
     pub(super) level: Option<Level>,
 }
 

@@ -135,7 +135,7 @@ async fn hurry(app: &mut App) {
 /// SIGHUP: the settings file and every manifest are read again. What only a restart can change is
 /// named.
 async fn reread(app: &mut App) {
-    app.discovery.rescan().await;
+    app.keeper.rescan().await;
     let new = match Settings::load(&app.sources).map_err(anyhow::Error::from) {
         Ok(new) => new,
         Err(error) => {

@@ -48,28 +48,20 @@ impl Status {
         Self { require_selection, state: Mutex::default() }
     }
 
-    /// The manifests were read, and this is in force.
-    pub(super) fn changed(&self, generation: u64, selection: &Selection) {
+    /// The manifests were read, and this is in force. True for the first time.
+    pub(super) fn changed(&self, generation: u64, selection: &Selection) -> bool {
         let mut state = self.lock();
-        state.read = Some(Instant::now());
+        let is_first = state.read.replace(Instant::now()).is_none();
         state.generation = generation;
         if state.selection != *selection {
             state.selection = selection.clone();
         }
+        is_first
     }
 
-    /// These are the problems now. `tell` hears of those that are new, `over` of those that are
-    /// no more.
-    pub(super) fn problems(
-        &self,
-        mut problems: Vec<Problem>,
-        tell: impl Fn(&Problem),
-        over: impl Fn(&Problem),
-    ) {
-        let before = Arc::clone(&self.lock().problems);
+    /// These are the problems now.
+    pub(super) fn problems(&self, mut problems: Vec<Problem>) {
         problems.sort_unstable();
-        problems.iter().filter(|p| before.binary_search(p).is_err()).for_each(tell);
-        before.iter().filter(|p| problems.binary_search(p).is_err()).for_each(over);
         self.lock().problems = problems.into();
     }
 

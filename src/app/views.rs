@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use super::{
     control::{Order, Parts},
@@ -21,6 +21,7 @@ use crate::{
     admin::{Answer, ConnectionFilter, ExplainQuery, Explanation, Port, Readiness, Views},
     config::Settings,
     gateway::{ConnectionView, Handle},
+    manifests::Asks,
     metrics::{Metrics, Samples, names},
     routing::{EndpointSet, RouteTable, SharedTable},
     telemetry::Level,
@@ -34,7 +35,7 @@ pub(super) struct AppViews {
     table: Arc<SharedTable>,
     status: Arc<Status>,
     metrics: Shared<Metrics>,
-    questions: mpsc::UnboundedSender<Ask>,
+    questions: Asks<Ask>,
     level: Option<Level>,
     gateway: watch::Receiver<Option<Handle>>,
     orders: watch::Sender<Order>,
@@ -141,7 +142,7 @@ impl Views for AppViews {
             alpn_wanted: self.settings.gateway.alpn.clone(),
         };
         let (reply, answer) = oneshot::channel();
-        let _ = self.questions.send(Ask::Explain(question, reply));
+        self.questions.ask(Ask::Explain(question, reply));
         Box::pin(async move {
             match answer.await {
                 Ok(explanation) => {
