@@ -10,10 +10,10 @@
 //! A slow scrape or a large change of manifests never sits in front of a connection. Must not
 //! know: how any part does its work.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     config::{Settings, Sources},
@@ -21,6 +21,7 @@ use crate::{
     gateway::{Gateway, Running},
     manifests::Keeper,
     metrics::Metrics,
+    resolver::{self, Names},
     routing::SharedTable,
     telemetry::Level,
 };
@@ -92,7 +93,9 @@ pub fn start(start: Start) -> anyhow::Result<App> {
     let identity = parts::identity(&settings, gateway.addresses(), operators);
     let directories = discovery::open(&settings.manifests.directories)?;
     let catalog = Catalog::new(identity, Arc::clone(&table));
-    let discovery = Discovery::new(catalog, Arc::clone(&status));
+    let (names, resolver) = resolver::new(&(&settings.resolver).into());
+    let names = Arc::new(names);
+    let discovery = Discovery::new(catalog, Arc::clone(&status), Arc::clone(&names));
     let keeper = Keeper::start("discovery", directories, discovery)?;
     let parts = control::Parts {
         settings: settings.clone(),
@@ -100,10 +103,12 @@ pub fn start(start: Start) -> anyhow::Result<App> {
         status: Arc::clone(&status),
         metrics: Arc::clone(&metrics),
         questions: keeper.asks(),
+        names: Arc::clone(&names),
         level: level.clone(),
     };
     let control = Control::start(parts, servers)?;
-    first_load(&keeper).context("the manifests could not be loaded")?;
+    control.resolve(resolver, keeper.asks());
+    first_load(&keeper, &names, settings.resolver.start_wait)?;
     let mut running = gateway.start(table).context("a worker thread could not be started")?;
     control.data_plane_runs(&mut running, &metrics, parts::ourselves(&settings));
     status.accepting();
@@ -112,11 +117,24 @@ pub fn start(start: Start) -> anyhow::Result<App> {
     Ok(app)
 }
 
-/// Waits until the manifests are read and in force.
-fn first_load(keeper: &Keeper<discovery::Ask>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    runtime.block_on(keeper.loaded().wait_for(|loaded| *loaded))?;
-    Ok(())
+/// Waits until the manifests are read and in force and, not longer than `patience`, until the host
+/// names in them were looked up.
+fn first_load(
+    keeper: &Keeper<discovery::Ask>,
+    names: &Names,
+    patience: Duration,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    runtime.block_on(async {
+        let loaded = keeper.loaded().wait_for(|loaded| *loaded).await.map(drop);
+        loaded.context("the manifests could not be loaded")?;
+        if tokio::time::timeout(patience, names.answered()).await.is_err() {
+            tracing::warn!("not every host name was answered within resolver.start_wait");
+        }
+        let (done, when_done) = oneshot::channel();
+        keeper.asks().ask(discovery::Ask::Flush(done));
+        when_done.await.context("the discovery thread ended")
+    })
 }
 
 impl App {

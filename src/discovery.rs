@@ -23,6 +23,7 @@ mod build;
 mod destination_rule;
 mod facts;
 mod kubernetes;
+mod names;
 mod nearest;
 mod objects;
 mod peer_authentication;

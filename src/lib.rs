@@ -50,7 +50,7 @@
 //! tier 3  app > config
 //! tier 2  gateway | discovery | dns | sidecar | export | admin     strangers to each other,
 //!           but dns, sidecar and export may use discovery
-//! tier 1  manifests | net | metrics | telemetry | certs | version
+//! tier 1  manifests | net | resolver | metrics | telemetry | certs | version
 //! tier 0  routing
 //! ```
 //!
@@ -85,6 +85,7 @@ pub mod certs;
 pub mod manifests;
 pub mod metrics;
 pub mod net;
+pub mod resolver;
 pub mod telemetry;
 pub mod version;
 

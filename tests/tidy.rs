@@ -11,7 +11,7 @@ use std::{
 /// Top-level modules by tier, lowest first. A module may import from lower tiers.
 const TIERS: &[&[&str]] = &[
     &["routing"],
-    &["manifests", "net", "metrics", "telemetry", "certs", "version"],
+    &["manifests", "net", "resolver", "metrics", "telemetry", "certs", "version"],
     &["gateway", "discovery", "dns", "sidecar", "export", "admin"],
     &["app", "config"],
     &["main", "cli", "demo", "bench"],

@@ -14,6 +14,7 @@ use crate::{
     gateway::{Handle, Ourselves, Running},
     manifests::Asks,
     metrics::Metrics,
+    resolver::{Names, Resolver},
     routing::SharedTable,
     telemetry::Level,
 };
@@ -26,6 +27,7 @@ pub(super) struct Parts {
     pub(super) status: Arc<Status>,
     pub(super) metrics: Shared<Metrics>,
     pub(super) questions: Asks<Ask>,
+    pub(super) names: Arc<Names>,
     pub(super) level: Option<Level>,
 }
 
@@ -79,6 +81,11 @@ impl Control {
             });
         })?;
         Ok(Self { runtime: handle, gateway, orders, stop, thread })
+    }
+
+    /// Looks names up on this thread.
+    pub(super) fn resolve(&self, resolver: Resolver, asks: Asks<Ask>) {
+        self.runtime.spawn(resolver.run(move |resolved| asks.ask(Ask::Resolved(resolved))));
     }
 
     /// From here on the data plane is shown, counted and watched.

@@ -14,6 +14,7 @@ use super::status::{Report, Status};
 use crate::{
     discovery::{Catalog, Change, CheckReport, Explanation, Finding, explain::Question},
     manifests::{Changes, Directories, Keep, Kind, Store},
+    resolver::{Names, Resolved},
 };
 
 /// What the thread is asked from outside.
@@ -21,6 +22,10 @@ use crate::{
 pub(super) enum Ask {
     /// Why a name leads where it leads.
     Explain(OwnedQuestion, oneshot::Sender<Explanation>),
+    /// A host name has these addresses now.
+    Resolved(Resolved),
+    /// Answered when all that was asked before is done.
+    Flush(oneshot::Sender<()>),
 }
 
 /// A [`Question`] that can be sent.
@@ -55,15 +60,15 @@ pub(super) fn open(paths: &[PathBuf]) -> anyhow::Result<Directories> {
 pub(super) struct Discovery {
     catalog: Catalog,
     status: Arc<Status>,
+    names: Arc<Names>,
     /// When the report is to be made anew; `None`: it is as new as the objects.
     report_at: Option<Instant>,
     report_took: Duration,
 }
 
 impl Discovery {
-    pub(super) fn new(catalog: Catalog, status: Arc<Status>) -> Self {
-        // The first report comes with the first load: whoever waits for that sees it.
-        Self { catalog, status, report_at: None, report_took: Duration::ZERO }
+    pub(super) fn new(catalog: Catalog, status: Arc<Status>, names: Arc<Names>) -> Self {
+        Self { catalog, status, names, report_at: None, report_took: Duration::ZERO }
     }
 }
 
@@ -74,6 +79,7 @@ impl Keep for Discovery {
     /// Folds what was read into the table: from here on connections see it.
     fn changed(&mut self, store: &Store, changes: &Changes) {
         let applied = self.catalog.apply(&Change::of_store(store.objects(), changes));
+        self.names.want(self.catalog.names_wanted());
         let generation = self.catalog.table().generation;
         if changes.problems {
             self.status.problems(store.problems());
@@ -89,10 +95,10 @@ impl Keep for Discovery {
                 generation,
                 "manifests changed"
             );
-            let pause = REPORT_PAUSE.max(self.report_took * REPORT_SHARE);
-            self.report_at.get_or_insert(Instant::now() + pause);
+            self.report_soon();
         }
         if is_first {
+            // Whoever waits for the first load sees a report.
             self.report(store);
         }
     }
@@ -102,6 +108,11 @@ impl Keep for Discovery {
             Ask::Explain(question, reply) => {
                 let _ = reply.send(question.answer(&self.catalog));
             }
+            Ask::Resolved(Resolved { name, addresses }) => {
+                self.catalog.apply(&[Change::Resolved(name, addresses)]);
+                self.report_soon();
+            }
+            Ask::Flush(done) => _ = done.send(()),
         }
     }
 
@@ -115,6 +126,11 @@ impl Keep for Discovery {
 }
 
 impl Discovery {
+    fn report_soon(&mut self) {
+        let pause = REPORT_PAUSE.max(self.report_took * REPORT_SHARE);
+        self.report_at.get_or_insert(Instant::now() + pause);
+    }
+
     /// Counts and lists everything, which walks the whole table: so not at every change.
     fn report(&mut self, store: &Store) {
         let begun = Instant::now();

@@ -23,6 +23,7 @@ use crate::{
     gateway::{ConnectionView, Handle},
     manifests::Asks,
     metrics::{Metrics, Samples, names},
+    resolver::{NameStatus, Names},
     routing::{EndpointSet, RouteTable, SharedTable},
     telemetry::Level,
     version::VERSION,
@@ -36,6 +37,7 @@ pub(super) struct AppViews {
     status: Arc<Status>,
     metrics: Shared<Metrics>,
     questions: Asks<Ask>,
+    names: Arc<Names>,
     level: Option<Level>,
     gateway: watch::Receiver<Option<Handle>>,
     orders: watch::Sender<Order>,
@@ -50,8 +52,8 @@ impl AppViews {
         orders: watch::Sender<Order>,
         addresses: Vec<(Port, SocketAddr)>,
     ) -> Self {
-        let Parts { settings, table, status, metrics, questions, level } = parts;
-        register(&metrics, &status);
+        let Parts { settings, table, status, metrics, questions, names, level } = parts;
+        register(&metrics, &status, &names);
         let started = Instant::now();
         Self {
             settings,
@@ -59,6 +61,7 @@ impl AppViews {
             status,
             metrics,
             questions,
+            names,
             level,
             gateway,
             orders,
@@ -98,6 +101,7 @@ impl Views for AppViews {
             "problems": state.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "remarks": report.findings,
             "left_out": report.left_out,
+            "resolved_names": resolved_names(&self.names),
             "services": services(&self.table.load()),
         })
     }
@@ -223,6 +227,19 @@ fn connection(view: &ConnectionView) -> Value {
     })
 }
 
+fn resolved_names(names: &Names) -> Vec<Value> {
+    let name = |(name, status): (Arc<str>, NameStatus)| {
+        json!({
+            "name": &*name,
+            "state": status.state(),
+            "addresses": &*status.addresses,
+            "age_seconds": status.resolved.map(|at| at.elapsed().as_secs_f64()),
+            "error": status.error,
+        })
+    };
+    names.known().into_iter().map(name).collect()
+}
+
 fn services(table: &RouteTable) -> Vec<Value> {
     let mut all: Vec<_> = table.services().collect();
     all.sort_unstable_by_key(|s| &s.service.host);
@@ -251,8 +268,16 @@ fn services(table: &RouteTable) -> Vec<Value> {
 }
 
 /// Registers what a scrape reads of the control plane.
-fn register(metrics: &Shared<Metrics>, status: &Arc<Status>) {
+fn register(metrics: &Shared<Metrics>, status: &Arc<Status>, names: &Arc<Names>) {
     let mut registry = metrics.lock().unwrap_or_else(PoisonError::into_inner);
+    let resolved = Arc::clone(names);
+    registry.collect(&names::RESOLVED_NAMES, move |samples: &mut Samples| {
+        let known = resolved.known();
+        for state in NameStatus::STATES {
+            let n = known.values().filter(|status| status.state() == state).count();
+            samples.put(&[state], n);
+        }
+    });
     let mut each = |metric, read: fn(&Status, &mut Samples)| {
         let status = Arc::clone(status);
         registry.collect(metric, move |samples: &mut Samples| read(&status, samples));

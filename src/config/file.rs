@@ -7,6 +7,10 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use serde::{Deserialize, Serialize};
 
+mod resolver;
+
+pub use resolver::Resolver;
+
 use super::types::{AccessLogFormat, Listen, LogFormat, NetworkView, Role, addresses};
 
 /// All settings, one field for each section of the file.
@@ -41,6 +45,8 @@ pub struct Settings {
     pub metrics: Metrics,
     /// The DNS server.
     pub dns: Dns,
+    /// Looking up endpoints that are host names.
+    pub resolver: Resolver,
     /// What the program says of itself.
     pub log: Log,
 }

@@ -28,6 +28,7 @@ pub(super) fn check(settings: &Settings) -> Check {
     gateway(&settings.gateway)?;
     relay(&settings.relay)?;
     dns(&settings.dns)?;
+    resolver(&settings.resolver)?;
     name("manifests.root_namespace", &settings.manifests.root_namespace)?;
     duration("sniff.timeout", settings.sniff.timeout, MILLISECOND..=HOUR)?;
     // A ClientHello without extensions has some 50 bytes; 16 MiB is what its length field can say.
@@ -65,6 +66,13 @@ fn dns(dns: &file::Dns) -> Check {
     require("dns.ttl", dns.ttl.subsec_nanos() == 0, "DNS counts it in whole seconds")?;
     number("dns.tcp_connections_max", dns.tcp_connections_max, 1..=1 << 16)?;
     duration("dns.tcp_timeout", dns.tcp_timeout, MILLISECOND..=HOUR)
+}
+
+fn resolver(resolver: &file::Resolver) -> Check {
+    duration("resolver.ttl_min", resolver.ttl_min, MILLISECOND..=HOUR)?;
+    duration("resolver.ttl_max", resolver.ttl_max, resolver.ttl_min..=YEAR)?;
+    duration("resolver.timeout", resolver.timeout, MILLISECOND..=HOUR)?;
+    duration("resolver.start_wait", resolver.start_wait, Duration::ZERO..=HOUR)
 }
 
 fn listen(key: &'static str, listen: &[std::net::SocketAddr]) -> Check {

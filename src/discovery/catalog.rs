@@ -5,7 +5,8 @@
 //! Counters of routes and endpoints are taken over by identity. Must not know: where objects come
 //! from, connections.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use ahash::RandomState;
 use arc_swap::ArcSwap;
@@ -117,6 +118,7 @@ impl Catalog {
         if affected.is_nothing() {
             return Applied::default();
         }
+        self.world.affected_by_hosts(&mut affected);
         self.read_policies(&affected);
         let mut work = Work::default();
         if affected.all || affected.exposure {
@@ -231,6 +233,12 @@ impl Catalog {
 
 /// What can be asked of it.
 impl Catalog {
+    /// Host names of endpoints that manifests do not answer: [`Change::Resolved`] does.
+    #[must_use]
+    pub fn names_wanted(&self) -> BTreeSet<Arc<str>> {
+        self.world.names_wanted()
+    }
+
     /// Whose catalog it is.
     #[must_use]
     pub fn identity(&self) -> &Identity {

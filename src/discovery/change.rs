@@ -2,7 +2,7 @@
 //!
 //! Must not know: how a host is translated.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, net::IpAddr, sync::Arc};
 
 use ahash::RandomState;
 
@@ -25,6 +25,8 @@ pub enum Change {
     Put(Object),
     /// It is gone.
     Remove(ObjectRef),
+    /// A name of [`super::Catalog::names_wanted`] has these addresses now.
+    Resolved(Arc<str>, Arc<[IpAddr]>),
 }
 
 impl Change {
@@ -80,6 +82,10 @@ impl World {
         let (reference, object) = match change {
             Change::Put(object) => (object.reference(), Some(object)),
             Change::Remove(reference) => (reference.clone(), None),
+            Change::Resolved(name, addresses) => {
+                self.names.answer(name, addresses);
+                return self.affected_by_name(name, affected);
+            }
         };
         macro_rules! new {
             ($kind:ident) => {
@@ -184,6 +190,8 @@ impl World {
         affected: &mut Affected,
     ) {
         let old = swap!(self.workload_entries, new, reference);
+        old.iter().for_each(|old| self.names.index_workload(old, false));
+        new.into_iter().for_each(|new| self.names.index_workload(new, true));
         for entry in old.iter().chain(new) {
             let labels = super::service_entry::labels_of(entry);
             self.affected_by_workload(&entry.meta.namespace, &labels, affected);
@@ -199,7 +207,12 @@ impl World {
     }
 
     /// ServiceEntries that select workloads of these labels.
-    fn affected_by_workload(&self, namespace: &str, labels: &Labels, affected: &mut Affected) {
+    pub(super) fn affected_by_workload(
+        &self,
+        namespace: &str,
+        labels: &Labels,
+        affected: &mut Affected,
+    ) {
         for entry in self.selecting.in_namespace(namespace) {
             let selector = entry.spec.workload_selector.as_ref();
             if selector.is_some_and(|selector| labels.matches(&selector.labels)) {
@@ -263,7 +276,7 @@ impl World {
 }
 
 impl Affected {
-    fn add_entry(&mut self, entry: &ServiceEntry) {
+    pub(super) fn add_entry(&mut self, entry: &ServiceEntry) {
         let exact = |host: &HostPattern| match host {
             HostPattern::Exact(host) => Some(host.clone()),
             HostPattern::Any | HostPattern::Suffix(_) => None,

@@ -60,8 +60,10 @@ pub enum Reason {
     Network(Arc<str>),
     /// It is on another node, and its Service has `internalTrafficPolicy: Local`.
     OtherNode,
-    /// It is a host name, and names are not resolved.
+    /// It is a host name where only an address is one, or a path of a socket.
     Hostname,
+    /// It is a host name that DNS has not answered for.
+    Unresolved,
     /// The DestinationRule's `tls.mode` says that clients do not speak mesh mutual TLS to it.
     RuleTls {
         /// `namespace/name`.
@@ -88,7 +90,8 @@ impl fmt::Display for Reason {
             }
             Self::Network(network) => write!(f, "in network {network}, not served from here"),
             Self::OtherNode => f.write_str("on another node, with internalTrafficPolicy: Local"),
-            Self::Hostname => f.write_str("a host name; names are not resolved"),
+            Self::Hostname => f.write_str("not an IP address, and its resolution is not DNS"),
+            Self::Unresolved => f.write_str("a host name without an answer of DNS so far"),
             Self::RuleTls { rule, mode } => {
                 write!(f, "no mesh TLS: DestinationRule {rule} has tls.mode {mode}")
             }
@@ -116,6 +119,7 @@ impl Reason {
             Self::Network(_) => "network",
             Self::OtherNode => "other_node",
             Self::Hostname => "hostname",
+            Self::Unresolved => "unresolved",
             Self::RuleTls { .. }
             | Self::PeerAuthentication(_)
             | Self::TlsModeLabel

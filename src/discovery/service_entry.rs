@@ -7,6 +7,7 @@ use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 use super::{
     Finding, Identity, Place, Reason, Visibility, address,
     facts::{Candidate, Evidence, Facts, PortFacts},
+    names,
     pods::{self, KnownLabels},
     pool::Pools,
     world::World,
@@ -40,7 +41,7 @@ pub(super) fn facts<'w>(
     }
     let mut reader = Reader { entry, world, identity, pools };
     let served = spec.ports.iter().filter(|port| port.protocol != Protocol::Udp);
-    let ports = served.map(|port| reader.port(port)).collect();
+    let ports = served.map(|port| reader.port(host, port)).collect();
     Some(Facts {
         service: routing::Service {
             host: host.clone(),
@@ -68,17 +69,9 @@ pub(super) fn findings(entry: &ServiceEntry) -> Vec<Finding> {
     for host in spec.hosts.iter().filter(|host| !matches!(host.0, HostPattern::Exact(_))) {
         note("spec.hosts", format!("{} is a wildcard, which names no service: skipped", host.0));
     }
-    let named = |workload: &&Workload| matches!(workload.address, Some(Address::Name(_)));
-    if spec.endpoints.iter().any(|workload| named(&workload)) {
-        note("spec.endpoints", "host names are not resolved: only IP addresses are used".into());
-    } else if spec.endpoints.is_empty() && spec.workload_selector.is_none() {
-        let message = match spec.resolution {
-            Resolution::Static => return found,
-            Resolution::None => "NONE without endpoints gives no address to connect to",
-            Resolution::Dns | Resolution::DnsRoundRobin | Resolution::DynamicDns => {
-                "DNS without endpoints means the host itself, and names are not resolved"
-            }
-        };
+    let nothing = spec.endpoints.is_empty() && spec.workload_selector.is_none();
+    if nothing && spec.resolution == Resolution::None {
+        let message = "NONE without endpoints gives no address to connect to";
         note("spec.resolution", message.into());
     }
     found
@@ -97,8 +90,14 @@ struct Reader<'w, 'p> {
 }
 
 impl<'w> Reader<'w, '_> {
-    fn port(&mut self, port: &EntryPort) -> PortFacts<'w> {
+    fn port(&mut self, host: &Host, port: &EntryPort) -> PortFacts<'w> {
         let mut facts = PortFacts::new(port.number);
+        if names::stands_for_itself(self.entry) {
+            let address = Some(Address::Name(host.as_str().into()));
+            let itself = Workload { address, ..Workload::default() };
+            let labels = Cow::Borrowed(&self.entry.meta.labels);
+            self.workload(&itself, (&self.entry.meta, labels), port, &mut facts);
+        }
         for workload in &self.entry.spec.endpoints {
             let labels = Cow::Borrowed(&workload.labels);
             self.workload(workload, (&self.entry.meta, labels), port, &mut facts);
@@ -173,10 +172,40 @@ impl<'w> Reader<'w, '_> {
         port: &EntryPort,
         facts: &mut PortFacts<'w>,
     ) {
-        let address = match place(workload, port) {
-            Place::Address(address) => address,
-            named @ Place::Name(..) => return facts.leave_out(named, Reason::Hostname),
+        let addresses = match self.addresses(workload, port) {
+            Ok(addresses) => addresses,
+            Err(reason) => return facts.leave_out(place(workload, port), reason),
         };
+        for address in addresses {
+            self.address(address, workload, (meta, labels.clone()), facts);
+        }
+    }
+
+    /// The addresses of an endpoint: its own, or those that its name stands for.
+    fn addresses(
+        &mut self,
+        workload: &Workload,
+        port: &EntryPort,
+    ) -> Result<Vec<SocketAddr>, Reason> {
+        match (&workload.address, place(workload, port)) {
+            (_, Place::Address(address)) => Ok(vec![address]),
+            (Some(Address::Name(name)), Place::Name(_, number))
+                if names::is_resolved(self.entry.spec.resolution) =>
+            {
+                let found = self.world.resolve(name, number, self.identity, self.pools);
+                found.filter(|found| !found.is_empty()).ok_or(Reason::Unresolved)
+            }
+            (_, Place::Name(..)) => Err(Reason::Hostname),
+        }
+    }
+
+    fn address(
+        &mut self,
+        address: SocketAddr,
+        workload: &Workload,
+        (meta, labels): (&'w Meta, Cow<'w, Labels>),
+        facts: &mut PortFacts<'w>,
+    ) {
         let known = KnownLabels::new(&labels);
         let network = workload.network.as_deref().or(known.network);
         let network = network.unwrap_or_default();

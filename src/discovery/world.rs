@@ -9,6 +9,7 @@ use ahash::RandomState;
 
 use super::{
     facts::NETWORK,
+    names::Names,
     objects::{ByName, Objects, age},
 };
 use crate::{
@@ -45,6 +46,8 @@ pub(super) struct World {
     pub(super) selecting: Objects<ServiceEntry>,
     pods_by_ip: HashMap<IpAddr, Arc<Pod>, RandomState>,
     users: HashMap<u64, Vec<Backing>, RandomState>,
+    /// Endpoints of ServiceEntries and WorkloadEntries that are host names.
+    pub(super) names: Names,
 }
 
 /// What names endpoints of a Service.
@@ -246,6 +249,7 @@ impl World {
     }
 
     pub(super) fn index_entry(&mut self, entry: &Arc<ServiceEntry>, present: bool) {
+        self.names.index_entry(entry, present);
         for host in &entry.spec.hosts {
             let HostPattern::Exact(host) = &host.0 else { continue };
             if present {

@@ -146,6 +146,8 @@ metrics! {
         &["kind"], "Objects in use, by kind";
     MANIFEST_PROBLEMS "diolkos_manifest_problems" Gauge Count
         &["severity"], "Problems in the manifests as they are now, by severity";
+    RESOLVED_NAMES "diolkos_resolved_names" Gauge Count
+        &["state"], "Host names of endpoints: fresh, stale (old addresses kept) or unresolved";
     TABLE_GENERATION "diolkos_table_generation" Gauge Count
         &[], "Number of the table in use; rises with each change of names or policy";
     TABLE_SERVICES "diolkos_table_services" Gauge Count

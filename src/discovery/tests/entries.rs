@@ -90,22 +90,73 @@ fn a_wildcard_host_is_skipped_and_harms_no_other() {
     assert_eq!(findings.len(), 1, "told once, not once for each host: {findings:?}");
     assert!(findings[0].message.contains("*.mesh"), "{findings:?}");
     let only = BASE.replace("[vm.mesh]", "['*.mesh']");
-    assert_eq!(plain(&[&entry("vm", &only.replace("STATIC", "DNS"))]).findings().len(), 2);
+    assert_eq!(plain(&[&entry("vm", &only.replace("STATIC", "DNS"))]).findings().len(), 1);
 }
 
 #[test]
-fn names_are_not_resolved_and_addresses_beside_them_are_used() {
+fn a_name_waits_for_its_answer_and_addresses_beside_it_are_used() {
     let dns = BASE.replace("STATIC", "DNS");
-    let endpoints = "endpoints: [{address: gw.example.org}, \
+    let endpoints = "endpoints: [{address: GW.example.org., serviceAccount: vm}, \
                      {address: 10.1.0.1, serviceAccount: vm}, {address: 'unix:///a'}]";
-    let catalog = plain(&[&entry("vm", &format!("{dns}, {endpoints}"))]);
+    let mut catalog = plain(&[&entry("vm", &format!("{dns}, {endpoints}"))]);
     check(&catalog, KEY, Ok("10.1.0.1:80"));
-    assert_eq!(catalog.findings().len(), 1);
-    let reason = left_out(&catalog, "vm.mesh", "gw.example.org:80").expect("left out");
-    assert!(reason.contains("not resolved"), "{reason}");
-    let bare = plain(&[&entry("vm", &dns)]);
-    check(&bare, KEY, Err(Gate::Endpoints));
-    assert_eq!(bare.findings().len(), 1);
+    let reason = left_out(&catalog, "vm.mesh", "GW.example.org.:80").expect("left out");
+    assert!(reason.contains("answer of DNS"), "{reason}");
+    assert_eq!(wanted(&catalog), ["gw.example.org"]);
+    // Of what is answered, what must not be dialled is refused as if it had been written.
+    resolve(&mut catalog, "gw.example.org", &["10.2.0.2", "169.254.169.254", "10.2.0.1"]);
+    check(&catalog, KEY, Ok("10.1.0.1:80 10.2.0.1:80 10.2.0.2:80"));
+    let reason = left_out(&catalog, "vm.mesh", "169.254.169.254:80").expect("left out");
+    assert!(reason.contains("link-local"), "{reason}");
+    resolve(&mut catalog, "gw.example.org", &["10.2.0.9"]);
+    check(&catalog, KEY, Ok("10.1.0.1:80 10.2.0.9:80"));
+    resolve(&mut catalog, "other.example.org", &["10.6.6.6"]);
+    check(&catalog, KEY, Ok("10.1.0.1:80 10.2.0.9:80"));
+}
+
+#[test]
+fn dns_without_endpoints_means_the_host_itself() {
+    let dns = BASE.replace("STATIC", "DNS") + ", endpoints: []";
+    let labels = "labels: {security.istio.io/tlsMode: istio}, name";
+    let mut catalog = plain(&[&entry("vm", &dns).replacen("name", labels, 1)]);
+    assert_eq!(wanted(&catalog), ["vm.mesh"]);
+    check(&catalog, KEY, Err(Gate::Endpoints));
+    resolve(&mut catalog, "vm.mesh", &["10.2.0.1"]);
+    check(&catalog, KEY, Ok("10.2.0.1:80"));
+}
+
+#[test]
+fn the_name_of_a_local_service_is_what_the_manifests_say_of_it() {
+    let service = |extra: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: gw, namespace: a}}, spec: \
+             {{ports: [{{name: tls, port: 15443}}]{extra}}}}}"
+        )
+    };
+    let slice = "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: gw-1, \
+                 namespace: a, labels: {kubernetes.io/service-name: gw}}, addressType: IPv4, \
+                 ports: [{name: tls, port: 443}], endpoints: [{addresses: [10.3.0.1]}]}";
+    let endpoints = "endpoints: [{address: gw.a.svc.cluster.local, serviceAccount: vm, \
+                     ports: {http: 15443}}]";
+    let dns = entry("vm", &format!("{}, {endpoints}", BASE.replace("STATIC", "DNS")));
+    let mut catalog = plain(&[&dns]);
+    assert_eq!(wanted(&catalog), ["gw.a.svc.cluster.local"]);
+    put(&mut catalog, &service(", clusterIP: 10.96.0.9"));
+    assert_eq!(wanted(&catalog), [""; 0]);
+    check(&catalog, KEY, Ok("10.96.0.9:15443"));
+    put(&mut catalog, slice);
+    check(&catalog, KEY, Ok("10.3.0.1:443"));
+    put(&mut catalog, &slice.replace("10.3.0.1", "10.3.0.2"));
+    check(&catalog, KEY, Ok("10.3.0.2:443"));
+}
+
+fn wanted(catalog: &Catalog) -> Vec<String> {
+    catalog.names_wanted().iter().map(ToString::to_string).collect()
+}
+
+fn resolve(catalog: &mut Catalog, name: &str, addresses: &[&str]) {
+    let addresses = addresses.iter().map(|ip| ip.parse().expect("an address")).collect();
+    catalog.apply(&[Change::Resolved(name.into(), addresses)]);
 }
 
 #[test]
