@@ -1,0 +1,87 @@
+//! What the data plane is told at start.
+//!
+//! Plain values with their defaults. Must not know: the settings file, or who reads a value.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::{AccessLogConfig, Format, ISTIO_ALPN, LogTo, SniffLimits};
+use crate::routing::Keepalive;
+
+/// What the data plane is told at start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where connections arrive. Port 0 takes any.
+    pub listen: Vec<SocketAddr>,
+    /// Worker threads, at least 1.
+    pub workers: usize,
+    /// A ClientHello must offer one of these; empty opens the gate.
+    pub alpn: Vec<Box<[u8]>>,
+    /// Limits of the sniff.
+    pub sniff: SniffLimits,
+    /// How long one try to connect may take while another endpoint is left.
+    pub try_timeout: Duration,
+    /// How long an endpoint may be silent after the ClientHello while another is left.
+    pub server_hello_timeout: Option<Duration>,
+    /// Moving bytes.
+    pub relay: RelayConfig,
+    /// Live connections at once; two descriptors each.
+    pub connections_max: usize,
+    /// One line for each connection.
+    pub access_log: AccessLogConfig,
+}
+
+/// How bytes are moved and when a relay is ended.
+#[derive(Clone, Debug)]
+pub struct RelayConfig {
+    /// Bulk flows go through the kernel.
+    pub splice: bool,
+    /// Pipes at once, over all workers.
+    pub pipes_max: usize,
+    /// Where no DestinationRule says otherwise.
+    pub idle_timeout: Option<Duration>,
+    /// Where no DestinationRule says otherwise.
+    pub max_duration: Option<Duration>,
+    /// Both sides.
+    pub keepalive: Keepalive,
+    /// A peer that owes an acknowledgement and gives none for so long is gone.
+    pub vanished_after: Duration,
+    /// How long bytes taken before a reset may hold the reset back.
+    pub abort_linger: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([0; 16], 15443))],
+            workers: 1,
+            alpn: ISTIO_ALPN.iter().map(|name| name.as_bytes().into()).collect(),
+            sniff: SniffLimits { timeout: Duration::from_secs(5), bytes_max: 16 * 1024 },
+            try_timeout: Duration::from_secs(1),
+            server_hello_timeout: Some(Duration::from_secs(5)),
+            relay: RelayConfig::default(),
+            connections_max: 9_000,
+            access_log: AccessLogConfig {
+                format: Format::Off,
+                to: LogTo::File("/dev/stdout".into()),
+            },
+        }
+    }
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        Self {
+            splice: true,
+            pipes_max: 256,
+            idle_timeout: None,
+            max_duration: None,
+            keepalive: Keepalive {
+                time: Some(Duration::from_secs(30)),
+                interval: Some(Duration::from_secs(10)),
+                probes: Some(3),
+            },
+            vanished_after: Duration::from_secs(30),
+            abort_linger: Duration::from_secs(1),
+        }
+    }
+}
