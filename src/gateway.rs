@@ -45,6 +45,7 @@ mod connect;
 mod connection;
 mod first_flight;
 mod listener;
+mod loops;
 mod metrics;
 mod registry;
 mod report;
@@ -147,6 +148,7 @@ impl Gateway {
             admission: Arc::new(Admission::new(self.config.connections_max)),
             pipes: Arc::new(PipeBudget::new(self.config.relay.pipes_max)),
             metrics: Arc::default(),
+            waiting: Arc::default(),
             own_listeners: self.addresses.clone(),
             log: self.log,
             config: self.config,

@@ -51,6 +51,7 @@ pub(super) fn gateway_config(
     Ok(gateway::Config {
         listen: settings.gateway.listen.clone(),
         workers: workers(settings),
+        endpoints_are_gateways: settings.gateway.role == types::Role::Egress,
         alpn: settings.gateway.alpn.iter().map(|name| name.as_bytes().into()).collect(),
         sniff: SniffLimits { timeout: settings.sniff.timeout, bytes_max: settings.sniff.bytes_max },
         try_timeout: settings.connect.try_timeout,

@@ -16,6 +16,8 @@ pub struct Config {
     pub workers: usize,
     /// A ClientHello must offer one of these; empty opens the gate.
     pub alpn: Vec<Box<[u8]>>,
+    /// Endpoints are other gateways: a ClientHello that comes back to us is refused as a loop.
+    pub endpoints_are_gateways: bool,
     /// Limits of the sniff.
     pub sniff: SniffLimits,
     /// How long one try to connect may take while another endpoint is left.
@@ -55,6 +57,7 @@ impl Default for Config {
             listen: vec![SocketAddr::from(([0; 16], 15443))],
             workers: 1,
             alpn: ISTIO_ALPN.iter().map(|name| name.as_bytes().into()).collect(),
+            endpoints_are_gateways: false,
             sniff: SniffLimits { timeout: Duration::from_secs(5), bytes_max: 16 * 1024 },
             try_timeout: Duration::from_secs(1),
             server_hello_timeout: Some(Duration::from_secs(5)),

@@ -79,6 +79,10 @@ async fn open(worker: &Rc<Worker>, report: &mut Report) -> Result<Opening, End> 
     let permit = route.state.admit(set.policy().max_connections).ok_or(Outcome::ConnectionLimit)?;
     report.routed(&route, permit);
     connection.limits.set(limits(worker, set.policy()));
+    if worker.config().endpoints_are_gateways {
+        let waiting = &worker.shared().waiting;
+        report.waits(waiting.enter(sniffed.hello.random).ok_or(Outcome::Loop)?);
+    }
     let mut dialer = Dialer::new(worker, set, route);
 
     let mut flight = FirstFlight::new(sniffed);
@@ -110,6 +114,9 @@ async fn open(worker: &Rc<Worker>, report: &mut Report) -> Result<Opening, End> 
             }
             // A FIN or an alert that nobody else could better is relayed like any other word.
             Answer::Failed(_, opening) | Answer::Settled(opening) => {
+                if !opening.to_downstream.is_empty() {
+                    report.answered();
+                }
                 report.settled(upstream, dialled.lease);
                 connection.enter(Stage::Relay);
                 return Ok(opening);

@@ -39,6 +39,8 @@ pub enum Outcome {
     NoSuchPort,
     /// The port has no such subset.
     NoSuchSubset,
+    /// Its ClientHello waits here for an answer already: it came back to us.
+    Loop,
     /// The service has no endpoint that can be served.
     NoEndpoint,
     /// `maxConnections` of the DestinationRule is reached.
@@ -126,7 +128,7 @@ impl Origin {
 
 impl Outcome {
     /// Every outcome, in the order of the path.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Probe,
         Self::HelloTimeout,
         Self::ClientEofBeforeHello,
@@ -142,6 +144,7 @@ impl Outcome {
         Self::NotExported,
         Self::NoSuchPort,
         Self::NoSuchSubset,
+        Self::Loop,
         Self::NoEndpoint,
         Self::ConnectionLimit,
         Self::ConnectFailed,
@@ -178,6 +181,7 @@ impl Outcome {
             Self::NotExported => "not_exported",
             Self::NoSuchPort => "no_such_port",
             Self::NoSuchSubset => "no_such_subset",
+            Self::Loop => "loop",
             Self::NoEndpoint => "no_endpoint",
             Self::ConnectionLimit => "connection_limit",
             Self::ConnectFailed => "connect_failed",
@@ -214,7 +218,8 @@ impl Outcome {
             | Self::UnknownName
             | Self::NotExported
             | Self::NoSuchPort
-            | Self::NoSuchSubset => Stage::Route,
+            | Self::NoSuchSubset
+            | Self::Loop => Stage::Route,
             Self::NoEndpoint
             | Self::ConnectionLimit
             | Self::ConnectFailed
@@ -261,6 +266,7 @@ impl Outcome {
             | Self::NotExported
             | Self::NoSuchPort
             | Self::NoSuchSubset
+            | Self::Loop
             | Self::NoEndpoint
             | Self::ConnectionLimit
             | Self::IdleTimeout
@@ -285,7 +291,8 @@ impl Outcome {
             | Self::UnknownName
             | Self::NotExported
             | Self::NoSuchPort
-            | Self::NoSuchSubset => "NR",
+            | Self::NoSuchSubset
+            | Self::Loop => "NR",
             Self::NoEndpoint => "UH",
             Self::ConnectionLimit => "UO",
             Self::ConnectFailed | Self::ConnectTimeout => "UF,URX",

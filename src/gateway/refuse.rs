@@ -54,7 +54,8 @@ pub fn alert_for(outcome: Outcome) -> Option<Alert> {
         | Outcome::NotExported
         | Outcome::NoSuchPort
         | Outcome::NoSuchSubset => Some(Alert::UnrecognizedName),
-        Outcome::NoEndpoint
+        Outcome::Loop
+        | Outcome::NoEndpoint
         | Outcome::ConnectionLimit
         | Outcome::ConnectFailed
         | Outcome::ConnectTimeout => Some(Alert::InternalError),

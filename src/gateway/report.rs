@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use super::{
     access_log::Line,
     client_hello::{ClientHello, ServerName},
+    loops::Wait,
     metrics::Series,
     outcome::Outcome,
     registry::{Connection, Served},
@@ -33,6 +34,7 @@ pub(super) struct Report {
     attempts: u32,
     last_error: Option<Box<str>>,
     permit: Option<RoutePermit>,
+    wait: Option<Wait>,
     tried: Option<Arc<Endpoint>>,
     recorded: bool,
 }
@@ -63,6 +65,7 @@ impl Report {
             attempts: 0,
             last_error: None,
             permit: None,
+            wait: None,
             tried: None,
             recorded: false,
         })
@@ -103,6 +106,16 @@ impl Report {
     pub(super) fn routed(&mut self, route: &Arc<Route>, permit: RoutePermit) {
         let _ = self.connection.route.set(Arc::clone(route));
         self.permit = Some(permit);
+    }
+
+    /// The hello is noted as one that waits for its answer.
+    pub(super) fn waits(&mut self, wait: Wait) {
+        self.wait = Some(wait);
+    }
+
+    /// Its answer has come.
+    pub(super) fn answered(&mut self) {
+        self.wait = None;
     }
 
     /// An endpoint is dialled.

@@ -22,6 +22,7 @@ use super::{
     access_log::AccessLog,
     connection,
     listener::{self, Admission},
+    loops::Waiting,
     metrics::Metrics,
     outcome::Outcome,
     registry::{Connection, Registry, Signal},
@@ -46,6 +47,7 @@ pub(super) struct Shared {
     pub(super) log: AccessLog,
     pub(super) admission: Arc<Admission>,
     pub(super) pipes: Arc<PipeBudget>,
+    pub(super) waiting: Arc<Waiting>,
     /// Our own listeners, which are nobody's endpoints.
     pub(super) own_listeners: Vec<SocketAddr>,
     pub(super) peers: Vec<Peer>,

@@ -30,6 +30,7 @@ mod certs;
 mod dns;
 
 // Envoy as the sidecar at both ends.
+mod egress;
 mod envoy;
 
 // TLS stacks of others as clients.

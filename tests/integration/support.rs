@@ -173,7 +173,12 @@ pub struct Pod {
 
 impl Pod {
     pub fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        Self::at(([127, 0, 0, 1], 0).into())
+    }
+
+    /// Where the test wants it.
+    pub fn at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).expect("bind");
         let address = listener.local_addr().expect("address");
         Self { listener, address }
     }

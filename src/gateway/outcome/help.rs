@@ -28,6 +28,7 @@ impl Outcome {
             Self::NotExported => "The service is not exported, or not under the Gateway's `hosts`.",
             Self::NoSuchPort => "The service has no such port that could be served.",
             Self::NoSuchSubset => "No DestinationRule of the service has such a subset.",
+            Self::Loop => "The same ClientHello still waits here: two gateways name each other.",
             Self::NoEndpoint => "No endpoint is ready and known to speak mesh mutual TLS.",
             Self::ConnectionLimit => "`maxConnections` of the DestinationRule is reached.",
             Self::ConnectFailed => "Every endpoint tried refused or could not be reached.",
