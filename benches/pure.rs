@@ -5,7 +5,7 @@
 
 #![allow(missing_docs)] // of the function that criterion_group! makes
 
-use std::{hint::black_box, sync::Arc};
+use std::{hint::black_box, sync::Arc, time::Instant};
 
 use ahash::RandomState;
 use arc_swap::ArcSwap;
@@ -124,6 +124,7 @@ fn pick(c: &mut Criterion) {
     let mut group = c.benchmark_group("pick");
     for count in [1, 3, 100] {
         let set = endpoints(count);
+        let now = Instant::now();
         let mut random = 0x9E37_79B9_7F4A_7C15_u64;
         group.bench_function(BenchmarkId::new("least request of", count), |b| {
             b.iter_batched(
@@ -133,7 +134,7 @@ fn pick(c: &mut Criterion) {
                     random ^= random << 17;
                     random
                 },
-                |random| set.pick(Pick { tried: &[], turn: random, random }),
+                |random| set.pick(Pick { tried: &[], turn: random, random, now }),
                 BatchSize::SmallInput,
             );
         });

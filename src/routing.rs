@@ -13,19 +13,23 @@ pub mod balance;
 pub mod endpoint;
 pub mod endpoint_set;
 pub mod host;
+pub mod outlier;
 pub mod policy;
 pub mod subset_key;
 pub mod table;
+pub mod tiers;
 
 pub use balance::Balance;
 pub use endpoint::{Endpoint, EndpointState, Locality, Workload};
 pub use endpoint_set::{EndpointSet, Lease, Pick, Tried};
 pub use host::{Host, HostPattern};
+pub use outlier::{Fault, Outlier};
 pub use policy::{Keepalive, Policy};
 pub use subset_key::SubsetKey;
 pub use table::{
     Miss, Rewrite, Route, RouteState, RouteTable, Service, ServiceKind, ServiceRoutes,
 };
+pub use tiers::{Place, TIERS_MAX};
 
 /// The published table: many readers, one writer.
 #[derive(Debug)]

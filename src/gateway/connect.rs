@@ -107,8 +107,9 @@ impl Dialer {
 
     fn pick(&mut self, worker: &Worker) -> Option<Lease> {
         loop {
-            let pick = Pick { tried: &self.tried, turn: self.turn, random: worker.random() };
-            let (index, lease) = self.set.pick(pick)?;
+            let (tried, turn, random) = (&*self.tried, self.turn, worker.random());
+            let now = Instant::now().into_std();
+            let (index, lease) = self.set.pick(Pick { tried, turn, random, now })?;
             let is_first = self.tried.is_empty();
             self.tried.push(index);
             // The first pick follows the look at the set; the next may come seconds later.

@@ -100,7 +100,7 @@ fn draw_by_weight(
 }
 
 /// Maps a uniform u64 to 0..`range` without division.
-fn scale(random: u64, range: u64) -> u64 {
+pub(super) fn scale(random: u64, range: u64) -> u64 {
     let product = u128::from(random) * u128::from(range);
     u64::try_from(product >> 64).unwrap_or(0)
 }

@@ -8,10 +8,13 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU8, AtomicU32, Ordering},
     },
+    time::Instant,
 };
+
+use super::outlier::{Fault, Health, Mark, Outlier};
 
 /// An address that serves a key.
 #[derive(Clone, Debug)]
@@ -30,10 +33,14 @@ pub struct Endpoint {
     pub state: Arc<EndpointState>,
 }
 
-/// Counters of an endpoint, kept across snapshots.
+/// Counters and health of an endpoint, kept across snapshots and shared by all workers.
 #[derive(Debug, Default)]
 pub struct EndpointState {
     connections: AtomicU32,
+    /// [`Mark`] of the health, so that a pick need not lock.
+    mark: AtomicU8,
+    /// Made at the first failure.
+    health: OnceLock<Box<Mutex<Health>>>,
 }
 
 impl EndpointState {
@@ -41,6 +48,61 @@ impl EndpointState {
     #[must_use]
     pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Counts a failure. True when it ejected the endpoint, or its probe failed. `may_eject` says
+    /// whether the set can do without it, and is asked only then; use `EndpointSet::failed` where
+    /// there is a set.
+    pub fn failed(
+        &self,
+        fault: Fault,
+        now: Instant,
+        outlier: &Outlier,
+        may_eject: impl FnOnce() -> bool,
+    ) -> bool {
+        self.health.get_or_init(Box::default);
+        self.with_health(|health| health.failed(fault, now, outlier, may_eject)).unwrap_or(false)
+    }
+
+    /// Counts a success: failures in a row begin anew, and an ejection ends. True when it did.
+    /// Costs one load when there is nothing to forget.
+    pub fn succeeded(&self, now: Instant) -> bool {
+        self.mark.load(Ordering::Relaxed) != Mark::Clean as u8
+            && self.with_health(|health| health.succeeded(now)).unwrap_or(false)
+    }
+
+    /// True while nothing may be sent there: ejected, or its one probe is on the way.
+    #[must_use]
+    pub fn is_ejected(&self, now: Instant) -> bool {
+        self.is_marked() && self.health().is_some_and(|health| health.is_closed(now))
+    }
+
+    /// Until when it is ejected, and how many ejections are not forgiven; `None` in service.
+    #[must_use]
+    pub fn ejection(&self) -> Option<(Instant, u16)> {
+        self.health().and_then(|health| health.ejection())
+    }
+
+    /// True when it is not in full service, probes included: one load.
+    pub(super) fn is_marked(&self) -> bool {
+        self.mark.load(Ordering::Relaxed) == Mark::Ejected as u8
+    }
+
+    /// False while it is ejected; the first to ask after that is its probe.
+    pub(super) fn claim(&self, now: Instant) -> bool {
+        !self.is_marked() || self.with_health(|health| health.claim(now)).unwrap_or(true)
+    }
+
+    fn health(&self) -> Option<MutexGuard<'_, Health>> {
+        // What a panic leaves is a few counters, each valid on its own.
+        self.health.get().map(|health| health.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn with_health<T>(&self, change: impl FnOnce(&mut Health) -> T) -> Option<T> {
+        let mut health = self.health()?;
+        let result = change(&mut health);
+        self.mark.store(health.mark() as u8, Ordering::Relaxed);
+        Some(result)
     }
 
     pub(super) fn acquire(&self) {

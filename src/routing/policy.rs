@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::Balance;
+use super::{Balance, Outlier};
 
 /// Connection policy of an endpoint set; shared by the sets it is equal for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -21,10 +21,12 @@ pub struct Policy {
     pub idle_timeout: Option<Duration>,
     /// `connectionPool.tcp.maxConnectionDuration`.
     pub max_duration: Option<Duration>,
+    /// `outlierDetection`, or the gateway's default; `None`: nobody is ejected.
+    pub outlier: Option<Outlier>,
 }
 
 impl Default for Policy {
-    /// Istio's defaults: least request, 10 s to connect, nothing else limited.
+    /// Istio's defaults: least request, 10 s to connect, nothing else limited, nobody ejected.
     fn default() -> Self {
         Self {
             balance: Balance::LeastRequest,
@@ -33,6 +35,7 @@ impl Default for Policy {
             keepalive: None,
             idle_timeout: None,
             max_duration: None,
+            outlier: None,
         }
     }
 }

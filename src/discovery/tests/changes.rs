@@ -57,10 +57,11 @@ fn counters_of_routes_and_endpoints_outlive_every_change() {
     let old = route(catalog.table());
     let permit = old.state.admit(None).expect("no limit");
     let set = old.endpoints.load_full();
+    let now = std::time::Instant::now();
     let leases: Vec<_> = (0..3)
         .map(|tried| {
             let tried: Vec<usize> = (0..tried).collect();
-            set.pick(Pick { tried: &tried, turn: 0, random: 0 }).expect("an endpoint").1
+            set.pick(Pick { tried: &tried, turn: 0, random: 0, now }).expect("an endpoint").1
         })
         .collect();
     let connections = |catalog: &Catalog| {

@@ -187,6 +187,7 @@ fn every_tcp_setting_is_taken_from_every_level() {
         }),
         idle_timeout: Some(Duration::from_secs(3600)),
         max_duration: Some(Duration::from_secs(86_400)),
+        outlier: None,
     };
     let on_port = format!("portLevelSettings: [{{port: {{number: 8080}}, {TCP}}}]");
     assert_eq!(policy(TCP, ""), all);
