@@ -23,13 +23,16 @@ mod build;
 mod destination_rule;
 mod facts;
 mod kubernetes;
+mod locality;
 mod names;
 mod nearest;
 mod objects;
+mod outlier;
 mod peer_authentication;
 mod pods;
 mod policy;
 mod pool;
+mod routes;
 mod service_entry;
 mod world;
 

@@ -10,13 +10,13 @@ use tokio::sync::mpsc;
 
 use crate::{
     config::{
-        Settings, off_when_zero,
+        Settings, file, off_when_zero,
         types::{self, AccessLogFormat},
     },
     discovery::{Identity, NetworkView, Role},
     gateway::{self, AccessLogConfig, Format, LogTo, Ourselves, RelayConfig, SniffLimits},
     net,
-    routing::{Keepalive, Locality},
+    routing::{Keepalive, Locality, Outlier},
 };
 
 /// Descriptors kept for everything that is not a connection, besides two for each pipe: listeners,
@@ -133,10 +133,25 @@ pub(super) fn identity(
         node: given(&of.node),
         root_namespace: settings.manifests.root_namespace.clone(),
         connect_timeout: settings.connect.timeout,
+        outlier: outlier(&settings.outlier_detection),
         listeners: listeners.to_vec(),
         operator_listeners,
         own_addresses: net::own_addresses(),
     }
+}
+
+/// Outlier detection where no DestinationRule has any.
+fn outlier(of: &file::OutlierDetection) -> Option<Outlier> {
+    let outlier = Outlier {
+        consecutive: of.consecutive,
+        consecutive_local: None,
+        interval: of.interval,
+        base_ejection_time: of.base_ejection_time,
+        max_ejection_time: of.max_ejection_time,
+        max_ejection_percent: of.max_ejection_percent,
+        min_health_percent: of.min_health_percent,
+    };
+    (outlier.consecutive != 0).then_some(outlier)
 }
 
 /// Who the gateway is, for Istio's metrics.

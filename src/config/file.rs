@@ -27,6 +27,8 @@ pub struct Settings {
     pub connect: Connect,
     /// Between the ClientHello and the endpoint's answer.
     pub first_flight: FirstFlight,
+    /// Endpoints that fail are left alone for a while.
+    pub outlier_detection: OutlierDetection,
     /// Moving bytes.
     pub relay: Relay,
     /// How much at once.
@@ -175,6 +177,40 @@ pub struct FirstFlight {
 impl Default for FirstFlight {
     fn default() -> Self {
         Self { server_hello_timeout: seconds(5) }
+    }
+}
+
+/// Section `outlier_detection`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutlierDetection {
+    /// Failures in a row that eject; 0 means off.
+    pub consecutive: u16,
+    /// The n-th ejection lasts n times this.
+    #[serde(with = "humantime_serde")]
+    pub base_ejection_time: Duration,
+    /// No ejection is longer.
+    #[serde(with = "humantime_serde")]
+    pub max_ejection_time: Duration,
+    /// In service for this long, one earlier ejection is forgiven.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// Of the endpoints of a set; one may always be ejected.
+    pub max_ejection_percent: u8,
+    /// With fewer in service, ejections are not looked at; 0 means never.
+    pub min_health_percent: u8,
+}
+
+impl Default for OutlierDetection {
+    fn default() -> Self {
+        Self {
+            consecutive: 3,
+            base_ejection_time: seconds(5),
+            max_ejection_time: seconds(60),
+            interval: seconds(10),
+            max_ejection_percent: 100,
+            min_health_percent: 30,
+        }
     }
 }
 

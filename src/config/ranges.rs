@@ -27,6 +27,7 @@ const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
 pub(super) fn check(settings: &Settings) -> Check {
     gateway(&settings.gateway)?;
     relay(&settings.relay)?;
+    outlier(&settings.outlier_detection)?;
     dns(&settings.dns)?;
     resolver(&settings.resolver)?;
     name("manifests.root_namespace", &settings.manifests.root_namespace)?;
@@ -99,6 +100,20 @@ fn relay(relay: &file::Relay) -> Check {
     require("relay.keepalive.probes", probes, "expected 1 to 127")?;
     duration("relay.vanished_after", relay.vanished_after, MILLISECOND..=YEAR)?;
     duration("relay.abort_linger", relay.abort_linger, Duration::ZERO..=HOUR)
+}
+
+fn outlier(outlier: &file::OutlierDetection) -> Check {
+    let base = outlier.base_ejection_time;
+    duration("outlier_detection.base_ejection_time", base, MILLISECOND..=HOUR)?;
+    duration("outlier_detection.max_ejection_time", outlier.max_ejection_time, base..=24 * HOUR)?;
+    duration("outlier_detection.interval", outlier.interval, MILLISECOND..=HOUR)?;
+    for (key, percent) in [
+        ("outlier_detection.max_ejection_percent", outlier.max_ejection_percent),
+        ("outlier_detection.min_health_percent", outlier.min_health_percent),
+    ] {
+        number(key, percent.into(), 0..=100)?;
+    }
+    Ok(())
 }
 
 fn require(key: &'static str, holds: bool, expected: &str) -> Check {

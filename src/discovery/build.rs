@@ -10,13 +10,14 @@ use super::{
     destination_rule::{Rule, Rules, Subset},
     exposure::Exposure,
     facts::{Candidate, Evidence, Facts, PortFacts},
+    locality::{self, Origin, Target},
     peer_authentication::PeerRules,
     policy,
     pool::Pools,
 };
 use crate::{
     manifests::kinds::destination_rule::ClientTlsMode,
-    routing::{Endpoint, Policy, Service, ServiceKind, ServiceRoutes},
+    routing::{self, Endpoint, Locality, Policy, Service, ServiceKind, ServiceRoutes},
 };
 
 /// What all services are judged by.
@@ -26,6 +27,8 @@ pub(super) struct Gates<'w> {
     pub(super) exposure: &'w Exposure,
     pub(super) rules: &'w Rules,
     pub(super) peers: &'w PeerRules,
+    /// Where the gateway runs.
+    pub(super) locality: &'w Locality,
 }
 
 /// What a service is to become.
@@ -45,7 +48,7 @@ pub(super) struct Plan {
 pub(super) struct PlannedRoute {
     pub(super) port: u16,
     pub(super) subset: Arc<str>,
-    pub(super) endpoints: Vec<Arc<Endpoint>>,
+    pub(super) endpoints: Vec<(Arc<Endpoint>, routing::Place)>,
     pub(super) policy: Arc<Policy>,
 }
 
@@ -125,13 +128,13 @@ impl Part<'_> {
         let mode = self.rule.and_then(|rule| rule.tls_mode(subset, port));
         let whole_mode = self.rule.and_then(|rule| rule.tls_mode(None, port));
         let name = subset.map_or_else(|| pools.strings.share(""), |s| Arc::clone(&s.name));
-        let mut endpoints = Vec::new();
+        let mut served = Vec::new();
         for (index, candidate) in self.port.candidates.iter().enumerate() {
             if subset.is_some_and(|subset| !candidate.labels.matches(&subset.labels)) {
                 continue;
             }
             match tls_gate(mode.zip(self.rule), candidate, gates) {
-                None => endpoints.push(self.endpoint(index)),
+                None => served.push(index),
                 // What the whole port leaves out is told once, not again for each subset.
                 Some(_) if subset.is_some() && mode == whole_mode => {}
                 Some(reason) => left_out.push(LeftOut {
@@ -142,9 +145,45 @@ impl Part<'_> {
                 }),
             }
         }
-        let timeout = gates.identity.connect_timeout;
-        let policy = pools.policies.share(policy::merge(self.rule, subset, port, timeout));
-        PlannedRoute { port, subset: name, endpoints, policy }
+        let defaults = policy::Defaults {
+            connect_timeout: gates.identity.connect_timeout,
+            outlier: gates.identity.outlier.as_ref(),
+        };
+        let merged = policy::merge(self.rule, subset, port, defaults);
+        let endpoints = self.placed(&served, &merged, gates, &name, left_out);
+        PlannedRoute { port, subset: name, endpoints, policy: pools.policies.share(merged.policy) }
+    }
+
+    /// The endpoints of these candidates, each in its place by locality.
+    fn placed(
+        &mut self,
+        served: &[usize],
+        merged: &policy::Merged<'_>,
+        gates: &Gates<'_>,
+        subset: &Arc<str>,
+        left_out: &mut Vec<LeftOut>,
+    ) -> Vec<(Arc<Endpoint>, routing::Place)> {
+        let origin = Origin { locality: gates.locality, labels: &gates.identity.labels };
+        let candidates = &self.port.candidates;
+        let target = |index: &usize| {
+            let Candidate { locality, labels, weight, .. } = &candidates[*index];
+            Target { locality, labels, weight: *weight }
+        };
+        let targets: Vec<Target<'_>> = served.iter().map(target).collect();
+        let places = locality::places(merged.locality, merged.detects, origin, &targets);
+        let mut endpoints = Vec::with_capacity(served.len());
+        for (index, place) in served.iter().zip(places) {
+            match place {
+                Some(place) => endpoints.push((self.endpoint(*index), place)),
+                None => left_out.push(LeftOut {
+                    port: self.port.number,
+                    subset: Arc::clone(subset),
+                    place: Place::Address(self.port.candidates[*index].address),
+                    reason: Reason::Distribute,
+                }),
+            }
+        }
+        endpoints
     }
 
     /// The endpoint of a candidate: the present one when it is the same, else a new one with the

@@ -9,28 +9,31 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ahash::RandomState;
-use arc_swap::ArcSwap;
 
 use super::{
     Change, Exposure, Finding, Identity, LeftOut, Selection,
-    build::{self, Gates, Plan, PlannedRoute},
+    build::{self, Gates},
     change::Affected,
     destination_rule::Rules,
     kubernetes,
     peer_authentication::PeerRules,
+    pods,
     pool::Pools,
+    routes::{routes, same_shape, swap},
     service_entry,
     world::{Definition, World},
 };
 use crate::{
     manifests::{Kind, kinds::ServiceEntry},
-    routing::{EndpointSet, Host, Route, RouteTable, ServiceRoutes, SharedTable},
+    routing::{Host, Locality, RouteTable, ServiceRoutes, SharedTable},
 };
 
 /// All that is known, and the table made of it.
 #[derive(Debug)]
 pub struct Catalog {
     identity: Identity,
+    /// Where the gateway runs: as set, or else its node's.
+    locality: Locality,
     world: World,
     exposure: Exposure,
     rules: Rules,
@@ -96,6 +99,7 @@ impl Catalog {
             retired: Vec::new(),
             left_out: HashMap::default(),
             findings: HashMap::default(),
+            locality: identity.locality.clone(),
             identity,
         };
         catalog.read_policies(&Affected {
@@ -115,6 +119,8 @@ impl Catalog {
         for change in changes {
             self.world.apply(change, &mut affected);
         }
+        let locality = self.own_locality();
+        affected.all |= std::mem::replace(&mut self.locality, locality) != self.locality;
         if affected.is_nothing() {
             return Applied::default();
         }
@@ -134,6 +140,13 @@ impl Catalog {
             }
         }
         work.applied
+    }
+
+    fn own_locality(&self) -> Locality {
+        let set = &self.identity.locality;
+        let node = self.identity.node.as_deref().filter(|_| set.region.is_empty());
+        let node = node.and_then(|node| self.world.nodes.get("", node));
+        node.map_or_else(|| set.clone(), |node| pods::node_locality(node))
     }
 
     /// Plans every host, and builds the table anew.
@@ -191,6 +204,7 @@ impl Catalog {
             exposure: &self.exposure,
             rules: &self.rules,
             peers: &self.peers,
+            locality: &self.locality,
         };
         let mut plan = build::plan(facts, &gates, &mut self.pools, current);
         note(&mut self.left_out, host, std::mem::take(&mut plan.left_out));
@@ -329,58 +343,6 @@ impl Catalog {
     ) -> Option<&super::destination_rule::Rule> {
         self.rules.find(host, namespace)
     }
-}
-
-/// True when nothing but endpoints differs.
-fn same_shape(plan: &Plan, current: &ServiceRoutes) -> bool {
-    let routes = plan.routes.iter().zip(&current.routes);
-    plan.service == *current.service
-        && (plan.exposed, plan.exposed_as_alias) == (current.exposed, current.exposed_as_alias)
-        && plan.routes.len() == current.routes.len()
-        && routes.into_iter().all(|(planned, route)| {
-            planned.port == route.port
-                && planned.subset == route.subset
-                && *planned.policy == *route.endpoints.load().policy()
-        })
-}
-
-/// Puts new endpoints into a route's cell; false when they are the old ones.
-fn swap(route: &Route, planned: PlannedRoute) -> bool {
-    let present = route.endpoints.load();
-    let same = present.endpoints().len() == planned.endpoints.len()
-        && present.endpoints().iter().zip(&planned.endpoints).all(|(a, b)| Arc::ptr_eq(a, b));
-    if !same {
-        route.endpoints.store(Arc::new(EndpointSet::new(planned.endpoints, planned.policy)));
-    }
-    !same
-}
-
-/// The routes of a plan, with the counters of those that are there now.
-fn routes(plan: Plan, current: Option<&ServiceRoutes>) -> ServiceRoutes {
-    let service = match current {
-        Some(current) if *current.service == plan.service => Arc::clone(&current.service),
-        _ => Arc::new(plan.service),
-    };
-    let present = |planned: &PlannedRoute| {
-        let routes = &current?.routes;
-        let at = routes.binary_search_by(|route| {
-            (route.port, &*route.subset).cmp(&(planned.port, &*planned.subset))
-        });
-        at.ok().map(|at| &routes[at])
-    };
-    let route = |planned: PlannedRoute| {
-        let present = present(&planned);
-        Arc::new(Route {
-            service: Arc::clone(&service),
-            port: planned.port,
-            state: present.map(|route| Arc::clone(&route.state)).unwrap_or_default(),
-            subset: planned.subset,
-            endpoints: ArcSwap::from_pointee(EndpointSet::new(planned.endpoints, planned.policy)),
-        })
-    };
-    let routes = plan.routes.into_iter().map(route).collect();
-    let Plan { exposed, exposed_as_alias, .. } = plan;
-    ServiceRoutes { service, exposed, exposed_as_alias, routes }
 }
 
 fn note<T>(map: &mut HashMap<Host, Box<[T]>, RandomState>, host: &Host, list: Vec<T>) {

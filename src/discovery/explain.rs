@@ -6,7 +6,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{Catalog, LeftOut, left_out::Place};
-use crate::routing::{Endpoint, Policy, Route, SubsetKey};
+use crate::routing::{self, Endpoint, Policy, Route, SubsetKey};
 
 mod gates;
 mod hints;
@@ -89,8 +89,8 @@ impl Gate {
 pub struct Reached {
     /// Its route.
     pub route: Arc<Route>,
-    /// Those one of which is picked.
-    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Those one of which is picked, each with its tier and weight.
+    pub endpoints: Vec<(Arc<Endpoint>, routing::Place)>,
     /// Those left out of this port and subset.
     pub left_out: Vec<LeftOut>,
     /// The policy in force.
@@ -129,10 +129,11 @@ impl Reached {
             Place::Name(..) => false,
         };
         let left_out = catalog.left_out_of(host).iter().filter(ours);
+        let places = (0..set.endpoints().len()).map(|index| set.place(index));
         let namespace = &route.service.namespace;
         Self {
             left_out: left_out.filter(|left_out| !serves(left_out)).cloned().collect(),
-            endpoints: set.endpoints().to_vec(),
+            endpoints: set.endpoints().iter().cloned().zip(places).collect(),
             policy: set.policy().clone(),
             rule: catalog.rule_of(host, namespace).map(|rule| Arc::clone(&rule.name)),
             route: Arc::clone(route),
@@ -159,17 +160,23 @@ impl fmt::Display for Explanation {
 
 impl fmt::Display for Reached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Endpoint { address, weight, locality, workload, instance, state } in
-            self.endpoints.iter().map(|endpoint| &**endpoint)
-        {
-            write!(f, "    in   {address}  weight {weight}")?;
+        for (endpoint, place) in &self.endpoints {
+            let Endpoint { address, locality, workload, instance, state, .. } = &**endpoint;
+            write!(f, "    in   {address}  weight {}", place.weight)?;
+            if place.tier > 0 {
+                write!(f, "  tier {}", place.tier)?;
+            }
             if !locality.region.is_empty() {
                 write!(f, "  {locality}")?;
             }
             if !instance.is_empty() {
                 write!(f, "  {}/{}", workload.namespace, instance)?;
             }
-            writeln!(f, "  {} connections", state.connections())?;
+            write!(f, "  {} connections", state.connections())?;
+            match state.ejection() {
+                Some((_, times)) => writeln!(f, "  ejected ({times} times)")?,
+                None => writeln!(f)?,
+            }
         }
         for left_out in &self.left_out {
             writeln!(f, "    out  {}  {}", left_out.place, left_out.reason)?;

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     manifests::kinds::Labels,
-    routing::{Locality, Rewrite},
+    routing::{Locality, Outlier, Rewrite},
 };
 
 /// The gateway as the objects see it.
@@ -43,6 +43,8 @@ pub struct Identity {
     pub root_namespace: String,
     /// Connect timeout where no DestinationRule sets one.
     pub connect_timeout: Duration,
+    /// Outlier detection where no DestinationRule has any; `None`: off.
+    pub outlier: Option<Outlier>,
     /// Addresses it listens on, so that it never dials itself.
     pub listeners: Vec<SocketAddr>,
     /// Addresses of its operators' ports, which are nobody's endpoints either.
@@ -88,6 +90,7 @@ impl Default for Identity {
             node: None,
             root_namespace: "istio-system".into(),
             connect_timeout: Duration::from_secs(10),
+            outlier: Some(Outlier::default()),
             listeners: Vec::new(),
             operator_listeners: Vec::new(),
             own_addresses: Vec::new(),

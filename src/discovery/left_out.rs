@@ -60,6 +60,8 @@ pub enum Reason {
     Network(Arc<str>),
     /// It is on another node, and its Service has `internalTrafficPolicy: Local`.
     OtherNode,
+    /// `localityLbSetting.distribute` of the DestinationRule gives its locality no share.
+    Distribute,
     /// It is a host name where only an address is one, or a path of a socket.
     Hostname,
     /// It is a host name that DNS has not answered for.
@@ -90,6 +92,9 @@ impl fmt::Display for Reason {
             }
             Self::Network(network) => write!(f, "in network {network}, not served from here"),
             Self::OtherNode => f.write_str("on another node, with internalTrafficPolicy: Local"),
+            Self::Distribute => {
+                f.write_str("its locality has no share in localityLbSetting.distribute")
+            }
             Self::Hostname => f.write_str("not an IP address, and its resolution is not DNS"),
             Self::Unresolved => f.write_str("a host name without an answer of DNS so far"),
             Self::RuleTls { rule, mode } => {
@@ -118,6 +123,7 @@ impl Reason {
             Self::Refused(_) => "address_refused",
             Self::Network(_) => "network",
             Self::OtherNode => "other_node",
+            Self::Distribute => "distribute",
             Self::Hostname => "hostname",
             Self::Unresolved => "unresolved",
             Self::RuleTls { .. }

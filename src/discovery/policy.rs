@@ -1,6 +1,7 @@
 //! What a DestinationRule's `trafficPolicy` comes to for one port of one subset.
 //!
-//! Pure. As in Istio a subset's block (`connectionPool`, `loadBalancer`, `tls`) replaces the
+//! Pure. As in Istio a subset's block (`connectionPool`, `loadBalancer`,
+//! `outlierDetection`, `tls`) replaces the
 //! rule's block, and an entry of `portLevelSettings` replaces all blocks of its level: what it does
 //! not set has its default. Must not know: how the rule was found.
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use super::{
     Finding,
     destination_rule::{Rule, Subset},
+    outlier,
 };
 use crate::{
     manifests::{
@@ -16,42 +18,71 @@ use crate::{
         kinds::{
             DestinationRule,
             destination_rule::{
-                ClientTlsMode, ConnectionPool, LoadBalancer, SimpleBalance, TrafficPolicy,
+                ClientTlsMode, ConnectionPool, LoadBalancer, LocalitySetting, OutlierDetection,
+                SimpleBalance, TrafficPolicy,
             },
         },
     },
-    routing::{Balance, Keepalive, Policy},
+    routing::{Balance, Keepalive, Outlier, Policy},
 };
+
+/// What the rule says where it says something, and the gateway's own defaults where not.
+#[derive(Clone, Debug)]
+pub(super) struct Merged<'a> {
+    pub(super) policy: Policy,
+    pub(super) locality: Option<&'a LocalitySetting>,
+    /// The rule itself has `outlierDetection`, on which Istio's locality tiers depend.
+    pub(super) detects: bool,
+}
+
+/// What holds where no rule speaks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Defaults<'a> {
+    pub(super) connect_timeout: Duration,
+    pub(super) outlier: Option<&'a Outlier>,
+}
 
 /// The blocks of one level that bear on us.
 #[derive(Clone, Copy, Default)]
 struct Blocks<'a> {
     balancer: Option<&'a LoadBalancer>,
     pool: Option<&'a ConnectionPool>,
+    outlier: Option<&'a OutlierDetection>,
     /// Taken from `portLevelSettings`.
     of_port: bool,
 }
 
-/// The policy for a port; `connect_timeout` is the gateway's own default.
-pub(super) fn merge(
-    rule: Option<&Rule>,
-    subset: Option<&Subset>,
+/// The policy for a port.
+pub(super) fn merge<'a>(
+    rule: Option<&'a Rule>,
+    subset: Option<&'a Subset>,
     port: u16,
-    connect_timeout: Duration,
-) -> Policy {
+    defaults: Defaults<'_>,
+) -> Merged<'a> {
     let top = blocks(rule.and_then(|rule| rule.policy.as_deref()), port);
     let sub = blocks(subset.and_then(|subset| subset.policy.as_deref()), port);
-    let Blocks { balancer, pool, .. } = if sub.of_port {
+    let Blocks { balancer, pool, outlier, .. } = if sub.of_port {
         sub
     } else {
         Blocks {
             balancer: sub.balancer.or(top.balancer),
             pool: sub.pool.or(top.pool),
+            outlier: sub.outlier.or(top.outlier),
             of_port: top.of_port,
         }
     };
-    let balance = balancer.map(balance).unwrap_or_default();
-    let unlimited = Policy { balance, connect_timeout, ..Policy::default() };
+    let policy = Policy {
+        balance: balancer.map(balance).unwrap_or_default(),
+        outlier: outlier.map(outlier::translate).or_else(|| defaults.outlier.cloned()),
+        ..pooled(pool, defaults.connect_timeout)
+    };
+    let locality = balancer.and_then(|balancer| balancer.locality_lb_setting.as_ref());
+    Merged { policy, locality, detects: outlier.is_some() }
+}
+
+/// The limits of connections alone.
+fn pooled(pool: Option<&ConnectionPool>, connect_timeout: Duration) -> Policy {
+    let unlimited = Policy { connect_timeout, ..Policy::default() };
     let Some(tcp) = pool.map(|pool| &pool.tcp) else { return unlimited };
     // As in Istio, zero means "not set" in all of these.
     let set = |duration: Option<Duration>| duration.filter(|duration| !duration.is_zero());
@@ -75,11 +106,13 @@ fn blocks(policy: Option<&TrafficPolicy>, port: u16) -> Blocks<'_> {
         Some(entry) => Blocks {
             balancer: entry.load_balancer.as_deref(),
             pool: entry.connection_pool.as_deref(),
+            outlier: entry.outlier_detection.as_deref(),
             of_port: true,
         },
         None => Blocks {
             balancer: policy.load_balancer.as_deref(),
             pool: policy.connection_pool.as_deref(),
+            outlier: policy.outlier_detection.as_deref(),
             of_port: false,
         },
     }
@@ -137,24 +170,11 @@ pub(super) fn remarks(rule: &DestinationRule, findings: &mut Vec<Finding>) {
             let message = "PASSTHROUGH has no meaning on a gateway: LEAST_REQUEST is used";
             note("trafficPolicy.loadBalancer.simple", message);
         }
-        if balancer.locality_lb_setting.is_some() {
-            let message = "is not applied: all localities are one";
-            note("trafficPolicy.loadBalancer.localityLbSetting", message);
-        }
         if balancer.warmup.is_some() || balancer.warmup_duration_secs.is_some() {
             note(
                 "trafficPolicy.loadBalancer.warmup",
                 "is not applied: a new endpoint is as any other",
             );
         }
-    }
-    let mut detections = policies().flat_map(|policy| {
-        let of_ports = policy.port_level_settings.iter().map(|e| e.outlier_detection.as_ref());
-        std::iter::once(policy.outlier_detection.as_ref()).chain(of_ports).flatten()
-    });
-    if detections.next().is_some() {
-        let message = "is not applied: no endpoint is ejected, and one that cannot be connected to \
-                       costs a try of each connection that picks it";
-        note("trafficPolicy.outlierDetection", message);
     }
 }

@@ -23,6 +23,8 @@ mod endpoints;
 mod entries;
 /// Nearest misses and the report of a check.
 mod explanations;
+/// Locality tiers, from nodes and rules to places in a set.
+mod localities;
 /// Exposure and mesh TLS: Istio's matrix.
 mod matrix;
 /// DestinationRules: which is in force, and what it comes to.

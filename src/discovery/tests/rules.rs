@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::routing::{Balance, Keepalive, Policy};
+use crate::routing::{Balance, Keepalive, Outlier, Policy};
 
 fn rule(namespace: &str, name: &str, spec: &str) -> String {
     format!(
@@ -187,14 +187,33 @@ fn every_tcp_setting_is_taken_from_every_level() {
         }),
         idle_timeout: Some(Duration::from_secs(3600)),
         max_duration: Some(Duration::from_secs(86_400)),
-        outlier: None,
+        outlier: Some(Outlier::default()),
     };
     let on_port = format!("portLevelSettings: [{{port: {{number: 8080}}, {TCP}}}]");
     assert_eq!(policy(TCP, ""), all);
     assert_eq!(policy("", TCP), all);
     assert_eq!(policy(&on_port, ""), all);
     assert_eq!(policy("", &on_port), all);
-    assert_eq!(policy("", ""), Policy::default());
+    let none = Policy { outlier: Some(Outlier::default()), ..Policy::default() };
+    assert_eq!(policy("", ""), none, "the gateway's own outlier detection is on");
+}
+
+#[test]
+fn outlier_detection_is_merged_as_the_other_blocks_and_has_a_default() {
+    let of = |n: u16| format!("outlierDetection: {{consecutive5xxErrors: {n}}}");
+    let count = |top: &str, subset: &str| policy(top, subset).outlier.map(|o| o.consecutive);
+    assert_eq!(count("", ""), Some(3));
+    assert_eq!(count(&of(7), ""), Some(7));
+    assert_eq!(count(&of(7), &of(8)), Some(8));
+    assert_eq!(count(&of(7), TCP), Some(7));
+    let on_port = format!("portLevelSettings: [{{port: {{number: 8080}}, {}}}]", of(9));
+    assert_eq!(count(&of(7), &on_port), Some(9));
+    let elsewhere = format!("portLevelSettings: [{{port: {{number: 8080}}, {TCP}}}]");
+    assert_eq!(count(&of(7), &elsewhere), Some(3), "a port's entry replaces all blocks");
+    let off = Identity { outlier: None, ..Identity::default() };
+    let catalog = catalog_of(off, &[EXPOSE_ALL, BAR]);
+    let route = &catalog.table().service("bar.ns2.svc.cluster.local").expect("bar").routes[0];
+    assert_eq!(route.endpoints.load().policy().outlier, None);
 }
 
 #[test]
