@@ -21,6 +21,7 @@ use std::{io, path::PathBuf};
 
 pub mod audit;
 pub mod authority;
+pub mod credentials;
 pub mod files;
 pub mod spiffe;
 pub mod tls;
@@ -32,10 +33,11 @@ mod secret;
 
 pub use audit::{Audit, Remark, audit};
 pub use authority::Authority;
+pub use credentials::Credentials;
 pub use files::Existing;
 pub use spiffe::SpiffeId;
 pub use tls::{client_config, roots, server_config};
-pub use verify::{Peers, explain};
+pub use verify::{NamePattern, Peers, Seen, explain};
 pub use workload::Leaf;
 
 /// Why certificates could not be made, read, written or used.

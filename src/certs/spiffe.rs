@@ -28,6 +28,13 @@ impl SpiffeId {
         }
     }
 
+    /// The namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        // spiffe: "" trust-domain ns NAMESPACE sa ACCOUNT
+        self.0.split('/').nth(4).unwrap_or_default()
+    }
+
     /// The URI.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -92,5 +99,6 @@ mod tests {
         assert!(SpiffeId::new("cluster.local", "ns2/sa/admin", "x").is_err());
         let id = SpiffeId::new("cluster.local", "ns2", "bar").unwrap();
         assert_eq!(id.to_string(), "spiffe://cluster.local/ns/ns2/sa/bar");
+        assert_eq!(id.namespace(), "ns2");
     }
 }

@@ -12,7 +12,7 @@ use rustls::{
 
 use super::{
     CertsError, Leaf, Peers,
-    verify::{ClientVerifier, ServerVerifier},
+    verify::{ClientVerifier, Seen, ServerVerifier, client_chain},
 };
 
 /// A store of roots to trust.
@@ -40,7 +40,8 @@ pub fn server_config(
         .with_safe_default_protocol_versions()?;
     let builder = match clients {
         Some(peers) => {
-            let verifier = ClientVerifier::new(roots, peers, provider)?;
+            let chain = client_chain(roots, provider)?;
+            let verifier = ClientVerifier::new(chain, peers, Seen::default());
             builder.with_client_cert_verifier(Arc::new(verifier))
         }
         None => builder.with_no_client_auth(),
@@ -60,7 +61,7 @@ pub fn client_config(
     alpn: &[&str],
 ) -> Result<Arc<ClientConfig>, CertsError> {
     let provider = provider();
-    let verifier = ServerVerifier::new(roots, servers, provider.clone());
+    let verifier = ServerVerifier::new(roots, servers, Seen::default(), provider.clone());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -72,11 +73,11 @@ pub fn client_config(
     Ok(Arc::new(config))
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn protocols(alpn: &[&str]) -> Vec<Vec<u8>> {
+pub(super) fn protocols(alpn: &[&str]) -> Vec<Vec<u8>> {
     alpn.iter().map(|p| p.as_bytes().to_vec()).collect()
 }
 
@@ -162,9 +163,11 @@ mod tests {
             let mut pinned = ServerConfig::builder_with_provider(provider())
                 .with_protocol_versions(&[version])
                 .unwrap()
-                .with_client_cert_verifier(Arc::new(
-                    ClientVerifier::new(mesh.roots(), only("sleep"), provider()).unwrap(),
-                ))
+                .with_client_cert_verifier(Arc::new(ClientVerifier::new(
+                    client_chain(mesh.roots(), provider()).unwrap(),
+                    only("sleep"),
+                    Seen::default(),
+                )))
                 .with_cert_resolver(server.cert_resolver.clone());
             pinned.alpn_protocols = server.alpn_protocols.clone();
             let (client, server) = handshake(client.clone(), Arc::new(pinned)).unwrap();
@@ -230,6 +233,7 @@ mod tests {
             .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(
                 mesh.roots(),
                 Peers::Any,
+                Seen::default(),
                 provider(),
             )))
             .with_no_client_auth();
