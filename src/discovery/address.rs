@@ -48,7 +48,7 @@ pub fn refuse(address: SocketAddr, identity: &Identity) -> Option<AddressRefusal
         Some(AddressRefusal::LinkLocal)
     } else if is_own(ip, address.port(), identity) {
         Some(AddressRefusal::OwnListener)
-    } else if ip.is_loopback() && !identity.all_on_loopback() {
+    } else if ip.is_loopback() && !identity.dials_loopback() {
         Some(AddressRefusal::Loopback)
     } else {
         None
@@ -118,6 +118,12 @@ mod tests {
         check(&["[::]:15443"], "10.0.0.9:8080", None);
         check(&["[::]:15443"], "10.0.0.8:15443", None);
         check(&["127.0.0.1:15443"], "127.0.0.1:15443", Some(AddressRefusal::OwnListener));
+    }
+
+    #[test]
+    fn a_sidecar_dials_loopback_as_its_workload_could() {
+        let identity = Identity { role: crate::discovery::Role::Sidecar, ..Identity::default() };
+        assert_eq!(refuse(([127, 0, 0, 1], 80).into(), &identity), None);
     }
 
     #[test]

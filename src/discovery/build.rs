@@ -100,8 +100,9 @@ fn exposed(service: &Service, gates: &Gates<'_>) -> (bool, bool) {
         (Role::Ingress, ServiceKind::ServiceEntry) => {
             (!gates.exposure.under_suffix(host) && covered(host), false)
         }
-        (Role::Egress, ServiceKind::Kubernetes) => (false, false),
+        (Role::Egress | Role::Sidecar, ServiceKind::Kubernetes) => (false, false),
         (Role::Egress, ServiceKind::ServiceEntry) => (covered(host), false),
+        (Role::Sidecar, ServiceKind::ServiceEntry) => (true, false),
     }
 }
 
@@ -244,6 +245,8 @@ fn tls_gate(
                 mode: policy::tls_mode_as_str(mode),
             });
         }
+        // It speaks mutual TLS to whoever it is, or not at all.
+        None if gates.identity.role == Role::Sidecar => return None,
         None => {}
     }
     let target_port = candidate.address.port();

@@ -24,8 +24,11 @@ use super::{
     world::{Definition, World},
 };
 use crate::{
-    manifests::{Kind, kinds::ServiceEntry},
-    routing::{Host, Locality, RouteTable, ServiceRoutes, SharedTable},
+    manifests::{
+        Kind,
+        kinds::{ServiceEntry, destination_rule::ClientTls},
+    },
+    routing::{Host, Locality, RouteTable, Service, ServiceRoutes, SharedTable},
 };
 
 /// All that is known, and the table made of it.
@@ -289,6 +292,14 @@ impl Catalog {
         let mut hosts: Vec<_> = self.left_out.iter().collect();
         hosts.sort_unstable_by_key(|(host, _)| *host);
         hosts.into_iter().flat_map(|(host, all)| all.iter().map(move |one| (host, one))).collect()
+    }
+
+    /// What DestinationRules say of TLS towards a port of a host, or of one of its subsets (empty:
+    /// the whole port).
+    #[must_use]
+    pub fn client_tls(&self, service: &Service, subset: &str, port: u16) -> Option<&ClientTls> {
+        let rule = self.rules.find(service.host.as_str(), &service.namespace)?;
+        rule.tls(rule.subset(subset), port)
     }
 
     /// All remarks about objects, by object.

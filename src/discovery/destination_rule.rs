@@ -139,11 +139,21 @@ impl Rule {
         new
     }
 
-    /// What it says of TLS towards a port of a subset (`None`: the whole port).
+    /// The mode of [`Self::tls`].
     pub(super) fn tls_mode(&self, subset: Option<&Subset>, port: u16) -> Option<ClientTlsMode> {
-        let subset = subset.and_then(|subset| subset.policy.as_deref());
-        let mode = |policy: &TrafficPolicy| policy::tls_mode(policy, port);
-        subset.and_then(mode).or_else(|| self.policy.as_deref().and_then(mode))
+        self.tls(subset, port).map(|tls| tls.mode)
+    }
+
+    /// What it says of TLS towards a port of a subset (`None`: the whole port).
+    pub(super) fn tls(&self, subset: Option<&Subset>, port: u16) -> Option<&ClientTls> {
+        let of_subset = subset.and_then(|subset| self.subset(&subset.name)?.policy.as_deref());
+        let levels = of_subset.into_iter().chain(self.policy.as_deref());
+        levels.into_iter().find_map(|policy| policy::tls(policy, port))
+    }
+
+    /// The subset of this name, in lower case.
+    pub(super) fn subset(&self, name: &str) -> Option<&Subset> {
+        self.subsets.iter().find(|subset| *subset.name == *name)
     }
 }
 
@@ -222,7 +232,8 @@ fn expand(hosts: &HostPattern, namespace: &str, domain: &str) -> HostPattern {
 /// What the seed's chart installs beside an egress gateway: clients speak mesh mutual TLS to
 /// every host under the suffix. Any rule for a host replaces it.
 fn built_in(identity: &Identity) -> Option<Rule> {
-    let suffix = identity.rewrite_suffix.as_deref().filter(|_| identity.role == Role::Egress)?;
+    let is_client = identity.role != Role::Ingress;
+    let suffix = identity.rewrite_suffix.as_deref().filter(|_| is_client)?;
     let tls = ClientTls { mode: ClientTlsMode::IstioMutual, ..ClientTls::default() };
     Some(Rule {
         name: "built in".into(),

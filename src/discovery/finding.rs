@@ -18,12 +18,9 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(
-        kind: Kind,
-        meta: &Meta,
-        field: &'static str,
-        message: impl Into<String>,
-    ) -> Self {
+    /// A remark about the object that has this metadata.
+    #[must_use]
+    pub fn new(kind: Kind, meta: &Meta, field: &'static str, message: impl Into<String>) -> Self {
         let object = ObjectRef { kind, namespace: meta.namespace.clone(), name: meta.name.clone() };
         Self { object, field, message: message.into() }
     }

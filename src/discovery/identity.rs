@@ -53,7 +53,7 @@ pub struct Identity {
     pub own_addresses: Vec<IpAddr>,
 }
 
-/// Which way a gateway faces.
+/// Which way we face.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
     /// Serves this cluster's services to other clusters, never another cluster's.
@@ -61,9 +61,12 @@ pub enum Role {
     Ingress,
     /// Serves ServiceEntries: carries connections out to other gateways.
     Egress,
+    /// Stands beside a workload: what its namespace sees of ServiceEntries is served to it, without
+    /// a Gateway object.
+    Sidecar,
 }
 
-/// Which endpoints of a ServiceEntry an egress gateway sees.
+/// Which endpoints of a ServiceEntry an egress gateway or a sidecar sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NetworkView {
     /// No view requested: only endpoints without a network. A view: only those named.
@@ -99,7 +102,7 @@ impl Default for Identity {
 }
 
 impl Identity {
-    /// The rewrite in force: an egress gateway has none.
+    /// The rewrite in force: only an ingress gateway has one.
     #[must_use]
     pub fn rewrite(&self) -> Option<Rewrite> {
         let suffix = self.rewrite_suffix.as_deref().filter(|_| self.role == Role::Ingress)?;
@@ -109,10 +112,12 @@ impl Identity {
         })
     }
 
-    /// True when every listener is on a loopback address: then loopback endpoints are fair game.
+    /// True when loopback endpoints are fair game: every listener is on a loopback address, or all
+    /// who reach us could dial them as well.
     #[must_use]
-    pub fn all_on_loopback(&self) -> bool {
-        !self.listeners.is_empty() && self.listeners.iter().all(|l| l.ip().is_loopback())
+    pub fn dials_loopback(&self) -> bool {
+        let all_there = || self.listeners.iter().all(|listener| listener.ip().is_loopback());
+        self.role == Role::Sidecar || (!self.listeners.is_empty() && all_there())
     }
 
     /// True when a ServiceEntry's endpoint in `network` is to be seen.
@@ -123,11 +128,13 @@ impl Identity {
         let named = || self.requested_network_view.iter().any(|view| view == network);
         match (self.role, self.network_view) {
             (Role::Ingress, _) => network.is_empty() || self.network.as_deref() == Some(network),
-            (Role::Egress, NetworkView::Istio14) if self.requested_network_view.is_empty() => {
+            (Role::Egress | Role::Sidecar, NetworkView::Istio14)
+                if self.requested_network_view.is_empty() =>
+            {
                 network.is_empty()
             }
-            (Role::Egress, NetworkView::Istio14) => named(),
-            (Role::Egress, NetworkView::Istio18) => {
+            (Role::Egress | Role::Sidecar, NetworkView::Istio14) => named(),
+            (Role::Egress | Role::Sidecar, NetworkView::Istio18) => {
                 network.is_empty() || self.requested_network_view.is_empty() || named()
             }
         }
@@ -164,6 +171,8 @@ mod tests {
         check(Role::Egress, NetworkView::Istio14, &["external"], &["external"]);
         check(Role::Egress, NetworkView::Istio18, &[], &["", "own", "external", "other"]);
         check(Role::Egress, NetworkView::Istio18, &["external"], &["", "external"]);
+        check(Role::Sidecar, NetworkView::Istio14, &[], &[""]);
+        check(Role::Sidecar, NetworkView::Istio18, &["external"], &["", "external"]);
         check(Role::Ingress, NetworkView::Istio18, &["external"], &["", "own"]);
         check(Role::Ingress, NetworkView::Istio14, &[], &["", "own"]);
     }

@@ -18,8 +18,8 @@ use crate::{
         kinds::{
             DestinationRule,
             destination_rule::{
-                ClientTlsMode, ConnectionPool, LoadBalancer, LocalitySetting, OutlierDetection,
-                SimpleBalance, TrafficPolicy,
+                ClientTls, ClientTlsMode, ConnectionPool, LoadBalancer, LocalitySetting,
+                OutlierDetection, SimpleBalance, TrafficPolicy,
             },
         },
     },
@@ -134,10 +134,10 @@ fn balance(balancer: &LoadBalancer) -> Balance {
 
 /// What one level says of TLS towards `port`: the port's entry, if it says anything, else the
 /// level itself.
-pub(super) fn tls_mode(policy: &TrafficPolicy, port: u16) -> Option<ClientTlsMode> {
+pub(super) fn tls(policy: &TrafficPolicy, port: u16) -> Option<&ClientTls> {
     let entries = policy.port_level_settings.iter();
     let of_port = entries.filter(|entry| entry.port.number == port).find_map(|e| e.tls.as_ref());
-    of_port.or(policy.tls.as_ref()).map(|tls| tls.mode)
+    of_port.or(policy.tls.as_ref()).map(|tls| &**tls)
 }
 
 /// The mode as manifests write it.

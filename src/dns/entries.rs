@@ -4,7 +4,7 @@
 //! does not say which namespace asks. Entries that share a host are merged. Must not know: files,
 //! what is asked.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use super::{
     name::DnsName,
@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     discovery::Finding,
-    manifests::{Kind, ObjectRef, kinds::ServiceEntry},
+    manifests::{
+        Kind, ObjectRef,
+        kinds::{ServiceEntry, service_entry::single_address},
+    },
     routing::HostPattern,
 };
 
@@ -60,7 +63,7 @@ fn dns_name(host: &HostPattern) -> Option<DnsName> {
 fn addresses(entry: &ServiceEntry, findings: &mut Vec<Finding>) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
     for text in &entry.spec.addresses {
-        match address(text) {
+        match single_address(text) {
             Ok(ip) => addresses.push(ip),
             Err(why) => {
                 let message = format!("{text} is not answered: {why}");
@@ -73,27 +76,6 @@ fn addresses(entry: &ServiceEntry, findings: &mut Vec<Finding>) -> Vec<IpAddr> {
         findings.push(finding(entry, "spec.addresses", message.into()));
     }
     addresses
-}
-
-/// One address, or a range of one.
-fn address(text: &str) -> Result<IpAddr, &'static str> {
-    let (ip, length) = match text.split_once('/') {
-        None => (text, None),
-        Some((ip, length)) => (ip, Some(length)),
-    };
-    let ip: IpAddr = ip.parse().map_err(|_| "it is not an IP address")?;
-    match (ip, length) {
-        (_, None) | (IpAddr::V4(_), Some("32")) | (IpAddr::V6(_), Some("128")) => {}
-        (_, Some(length)) if length.parse::<u8>().is_ok() => {
-            return Err("it is a range, and a name leads to single addresses");
-        }
-        _ => return Err("it is neither an IP address nor a range"),
-    }
-    let ip = ip.to_canonical();
-    if ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
-        return Err("nothing can be reached there");
-    }
-    Ok(ip)
 }
 
 fn finding(entry: &ServiceEntry, field: &'static str, message: String) -> Finding {
@@ -163,7 +145,7 @@ mod tests {
             &["a.global "],
             &[
                 "ServiceEntry ns1/odd: spec.addresses: 10.0.0.0/8 is not answered: it is a range, \
-                 and a name leads to single addresses",
+                 not a single address",
                 "ServiceEntry ns1/odd: spec.addresses: here is not answered: it is not an IP \
                  address",
                 "ServiceEntry ns1/odd: spec.addresses: 0.0.0.0 is not answered: nothing can be \
@@ -171,7 +153,7 @@ mod tests {
                 "ServiceEntry ns1/odd: spec.addresses: 224.0.0.1 is not answered: nothing can be \
                  reached there",
                 "ServiceEntry ns1/odd: spec.addresses: 10.0.0.1/33 is not answered: it is a range, \
-                 and a name leads to single addresses",
+                 not a single address",
                 "ServiceEntry ns1/odd: spec.addresses: 10.0.0.2/x is not answered: it is neither \
                  an IP address nor a range",
                 "ServiceEntry ns1/odd: spec.addresses: 010.0.0.1 is not answered: it is not an IP \

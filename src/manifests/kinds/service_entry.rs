@@ -2,7 +2,11 @@
 //!
 //! Must not know: which of them a gateway serves.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use serde::{
     Deserialize, Deserializer,
@@ -55,6 +59,31 @@ pub struct ServiceEntrySpec {
     /// Identities its endpoints may have.
     #[serde(default)]
     pub subject_alt_names: List<Box<str>>,
+}
+
+/// What one of `spec.addresses` comes to when it is to be reached: a single address, or a range of
+/// one.
+///
+/// # Errors
+/// Why it is none.
+pub fn single_address(text: &str) -> Result<IpAddr, &'static str> {
+    let (ip, length) = match text.split_once('/') {
+        None => (text, None),
+        Some((ip, length)) => (ip, Some(length)),
+    };
+    let ip: IpAddr = ip.parse().map_err(|_| "it is not an IP address")?;
+    match (ip, length) {
+        (_, None) | (IpAddr::V4(_), Some("32")) | (IpAddr::V6(_), Some("128")) => {}
+        (_, Some(length)) if length.parse::<u8>().is_ok() => {
+            return Err("it is a range, not a single address");
+        }
+        _ => return Err("it is neither an IP address nor a range"),
+    }
+    let ip = ip.to_canonical();
+    if ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        return Err("nothing can be reached there");
+    }
+    Ok(ip)
 }
 
 /// A port of a ServiceEntry.
