@@ -38,6 +38,31 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Binds a listener that shares its port with nobody and does not block. `[::]` takes IPv4 too, and
+/// is `0.0.0.0` where the kernel has no IPv6. Accepted sockets have `TCP_NODELAY`.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub fn listen_alone(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match (fresh(address), address) {
+        (Err(e), SocketAddr::V6(v6))
+            if v6.ip().is_unspecified() && e.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
+        {
+            return listen_alone((std::net::Ipv4Addr::UNSPECIFIED, v6.port()).into());
+        }
+        (socket, _) => socket?,
+    };
+    // Connections of an earlier process that linger in TIME_WAIT do not hold the port.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    Ok(socket.into())
+}
+
 /// A TCP socket that does not block, by one system call.
 fn fresh(address: SocketAddr) -> io::Result<Socket> {
     Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))
@@ -94,6 +119,26 @@ pub fn set_keepalive(stream: &TcpStream, keepalive: Keepalive) -> io::Result<()>
 pub fn reset_on_close(stream: &TcpStream) {
     // It fails only on a descriptor that is no socket.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Closes so that what was written last, mostly an alert, is read: FIN, then what comes is read and
+/// dropped for a second, or up to 64 KiB. A close with bytes unread would send a reset, which can
+/// overtake it.
+pub async fn leave(stream: TcpStream) {
+    let _ = shutdown_write(&stream);
+    let mut left = 64 * 1024;
+    let drop_all = async {
+        let mut chunk = [0; 1024];
+        while left > 0 && stream.readable().await.is_ok() {
+            match stream.try_read(&mut chunk) {
+                Ok(0) => return,
+                Ok(n) => left -= n.min(left),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), drop_all).await;
 }
 
 /// Ends the sending direction: FIN after what was written.

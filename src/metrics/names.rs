@@ -166,6 +166,21 @@ metrics! {
     DNS_CONNECTIONS_ACTIVE "diolkos_dns_connections_active" Gauge Count
         &[], "DNS connections over TCP alive now";
 
+    SIDECAR_CONNECTIONS "diolkos_sidecar_connections_total" Counter Count
+        &["direction", "outcome"], "Connections of a sidecar that ended, each counted once, by how";
+    SIDECAR_CONNECTIONS_ACTIVE "diolkos_sidecar_connections_active" Gauge Count
+        &["direction"], "Connections of a sidecar alive now";
+    SIDECAR_HANDSHAKE_FAILURES "diolkos_sidecar_handshake_failures_total" Counter Count
+        &["direction", "cause"], "TLS handshakes that failed, outbound each try, by cause";
+    SIDECAR_RECEIVED_BYTES "diolkos_sidecar_received_bytes_total" Counter Bytes
+        &["direction"], "Plain bytes received from the side that dialled";
+    SIDECAR_SENT_BYTES "diolkos_sidecar_sent_bytes_total" Counter Bytes
+        &["direction"], "Plain bytes sent to the side that dialled";
+    SIDECAR_LISTENERS "diolkos_sidecar_listeners" Gauge Count
+        &["state"], "Addresses of ServiceEntries, by whether they could be bound";
+    SIDECAR_CERTIFICATE_END_SECONDS "diolkos_sidecar_certificate_end_seconds" Gauge Seconds
+        &[], "End of the sidecar's certificate, since the epoch";
+
     READY "diolkos_ready" Gauge Count
         &[], "1 while ready, 0 otherwise";
     WORKERS "diolkos_workers" Gauge Count

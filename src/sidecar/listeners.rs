@@ -1,0 +1,204 @@
+//! The listeners of ServiceEntries: bound, told of a new target, closed, as the plan says.
+//!
+//! What cannot be bound is told once and tried again; the rest serve. Connections that live go on
+//! whatever becomes of their listener. Must not know: manifests, what becomes of a connection.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, oneshot, watch},
+};
+
+use super::{
+    Shared, accept, outbound,
+    plan::{Plan, Target},
+};
+use crate::net;
+
+/// Between two tries to bind what could not be bound.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
+
+/// The listeners; clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Listeners(Arc<Mutex<Slots>>);
+
+#[derive(Debug, Default)]
+struct Slots {
+    planned: bool,
+    by_address: BTreeMap<SocketAddr, Slot>,
+}
+
+#[derive(Debug)]
+enum Slot {
+    /// The accept loop ends when the sender is dropped.
+    Bound { target: Arc<ArcSwap<Target>>, _stop: oneshot::Sender<()> },
+    /// It could not be bound.
+    Failed { entry: Arc<str>, why: String },
+}
+
+impl Listeners {
+    /// True once a plan was carried out.
+    pub(super) fn planned(&self) -> bool {
+        self.slots().planned
+    }
+
+    /// True when we listen on this very address.
+    pub(super) fn serves(&self, address: SocketAddr) -> bool {
+        matches!(self.slots().by_address.get(&address), Some(Slot::Bound { .. }))
+    }
+
+    /// How many are bound, and how many could not be.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let slots = self.slots();
+        let is_bound = |slot: &&Slot| matches!(slot, Slot::Bound { .. });
+        let bound = slots.by_address.values().filter(is_bound).count();
+        (bound, slots.by_address.len() - bound)
+    }
+
+    /// What could not be bound, and why.
+    pub(super) fn failures(&self) -> Vec<String> {
+        let failed = |(_, slot): (_, &Slot)| match slot {
+            Slot::Bound { .. } => None,
+            Slot::Failed { entry, why } => Some(format!("ServiceEntry {entry}: {why}")),
+        };
+        self.slots().by_address.iter().filter_map(failed).collect()
+    }
+
+    /// Carries out plans, for ever. Dropped, it closes nothing: [`Self::close`] does.
+    pub(super) async fn run(
+        &self,
+        shared: &Arc<Shared>,
+        mut plans: watch::Receiver<Option<Arc<Plan>>>,
+        again: &Notify,
+    ) {
+        loop {
+            let plan = plans.borrow_and_update().clone();
+            if let Some(plan) = plan {
+                self.carry_out(&plan, shared);
+            }
+            tokio::select! {
+                Ok(()) = plans.changed() => {}
+                () = again.notified() => {}
+                () = tokio::time::sleep(RETRY_EVERY) => {}
+            }
+        }
+    }
+
+    /// Ends every accept loop.
+    pub(super) fn close(&self) {
+        self.slots().by_address.clear();
+    }
+
+    fn carry_out(&self, plan: &Plan, shared: &Arc<Shared>) {
+        let mut slots = self.slots();
+        slots.by_address.retain(|address, slot| {
+            let stays = plan.listeners.contains_key(address);
+            if !stays && matches!(slot, Slot::Bound { .. }) {
+                tracing::info!(%address, "no longer listening");
+            }
+            stays
+        });
+        for (address, wanted) in &plan.listeners {
+            let before = match slots.by_address.get(address) {
+                Some(Slot::Bound { target, .. }) => {
+                    target.store(Arc::clone(wanted));
+                    continue;
+                }
+                Some(Slot::Failed { why, .. }) => Some(why.clone()),
+                None => None,
+            };
+            let slot = match open(*address, wanted, shared) {
+                Ok(slot) => {
+                    tracing::info!(%address, server_name = %wanted.key(), "listening");
+                    slot
+                }
+                Err(error) => {
+                    let (entry, why) = (Arc::clone(&wanted.entry), cannot_listen(*address, &error));
+                    if before.as_ref() != Some(&why) {
+                        tracing::warn!(%entry, "{why}");
+                    }
+                    Slot::Failed { entry, why }
+                }
+            };
+            slots.by_address.insert(*address, slot);
+        }
+        slots.planned = true;
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Binds one and starts its accept loop.
+fn open(address: SocketAddr, wanted: &Arc<Target>, shared: &Arc<Shared>) -> io::Result<Slot> {
+    let listener = TcpListener::from_std(net::listen_alone(address)?)?;
+    let target = Arc::new(ArcSwap::new(Arc::clone(wanted)));
+    let (stop, stopped) = oneshot::channel();
+    let (current, everybody) = (Arc::clone(&target), Arc::clone(shared));
+    let serve = move |stream, from, place| {
+        let (shared, target) = (Arc::clone(&everybody), current.load_full());
+        tokio::spawn(async move {
+            outbound::serve(shared, target, stream, (from, address)).await;
+            drop(place);
+        });
+    };
+    tokio::spawn(accept::run(listener, Arc::clone(shared), stopped, serve));
+    Ok(Slot::Bound { target, _stop: stop })
+}
+
+/// What the system says, and what to do.
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
+    let hint = match (error.kind(), address.ip()) {
+        (io::ErrorKind::AddrInUse, _) => {
+            format!(
+                ": another program listens there, or on port {} of every address",
+                address.port()
+            )
+        }
+        (io::ErrorKind::AddrNotAvailable, IpAddr::V4(ip)) => {
+            let [a, b, ..] = ip.octets();
+            format!(
+                ": {ip} is no address of this machine; make its range local: ip route add local \
+                 {a}.{b}.0.0/16 dev lo"
+            )
+        }
+        (io::ErrorKind::AddrNotAvailable, IpAddr::V6(ip)) => {
+            format!(": {ip} is no address of this machine: ip -6 addr add {ip}/128 dev lo")
+        }
+        (io::ErrorKind::PermissionDenied, _) => {
+            ": ports below 1024 want CAP_NET_BIND_SERVICE, or a lower \
+             net.ipv4.ip_unprivileged_port_start"
+                .to_owned()
+        }
+        _ => String::new(),
+    };
+    format!("cannot listen on {address}: {error}{hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(address: &str, error: io::ErrorKind, expected: &str) {
+        let said = cannot_listen(address.parse().expect("an address"), &error.into());
+        assert!(said.ends_with(expected), "{said}");
+    }
+
+    #[test]
+    fn what_cannot_be_bound_says_what_to_do() {
+        let (in_use, away) = (io::ErrorKind::AddrInUse, io::ErrorKind::AddrNotAvailable);
+        check("127.255.0.2:8080", in_use, "or on port 8080 of every address");
+        check("240.240.3.4:80", away, "ip route add local 240.240.0.0/16 dev lo");
+        check("[fd00::1]:80", away, "ip -6 addr add fd00::1/128 dev lo");
+        check("127.255.0.2:80", io::ErrorKind::PermissionDenied, "ip_unprivileged_port_start");
+    }
+}
