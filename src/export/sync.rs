@@ -1,0 +1,200 @@
+//! One run: from what clusters offer to the objects of the importing cluster, written or shown.
+//!
+//! Addresses are recorded before anything that holds them is written. Must not know: how offers
+//! were read, how remarks are shown.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
+
+use super::{
+    AddressFile, ExportError, Folder, Import, Peer, Range, Remark, Shape, Taken, View,
+    addresses::Held,
+    folder::{Changes, Found},
+    merge::merge,
+    object,
+};
+
+/// What is exported to which cluster, and where it goes.
+#[derive(Clone, Debug)]
+pub struct Export {
+    /// The clusters that offer, in the order in which their gateways are written.
+    pub peers: Vec<Peer>,
+    /// What all objects have in common.
+    pub shape: Shape,
+    /// From where new names get their addresses.
+    pub range: Range,
+    /// Which name has which address.
+    pub addresses: AddressFile,
+    /// The directory to write to; `None`: the objects are only shown.
+    pub folder: Option<Folder>,
+    /// Names whose address is freed first.
+    pub forget: Vec<String>,
+}
+
+/// What a run did or, when it was not to write, would do.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// The objects of each host, as YAML.
+    pub objects: BTreeMap<String, String>,
+    /// Hosts whose files were written.
+    pub written: Vec<String>,
+    /// Hosts whose files were removed.
+    pub removed: Vec<String>,
+    /// Files that were right already.
+    pub unchanged: usize,
+    /// Names that got an address in this run.
+    pub named: usize,
+    /// Names in the file of addresses.
+    pub recorded: usize,
+    /// The file of addresses is another than before.
+    pub recorded_anew: bool,
+    /// What the operator should know.
+    pub remarks: Vec<Remark>,
+}
+
+impl Done {
+    /// True when nothing was written, or would be.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.written.is_empty() && self.removed.is_empty() && !self.recorded_anew
+    }
+}
+
+impl Export {
+    /// Runs once. `views` are those of `peers`, in their order; `taken` is what others own in the
+    /// importing cluster. With `write` false neither files nor addresses are touched.
+    ///
+    /// # Errors
+    /// When addresses cannot be read, given or recorded, or files not be written.
+    pub fn run(&self, views: &[View], taken: &Taken, write: bool) -> Result<Done, ExportError> {
+        let mut held = if write { self.addresses.hold()? } else { self.addresses.look()? };
+        let mut done = Done::default();
+        for name in &self.forget {
+            if held.book.forget(name).is_none() {
+                done.remarks.push(Remark::error(format!("--forget {name}: it has no address")));
+            }
+        }
+        let found = self.folder.as_ref().map(Folder::look).transpose()?.unwrap_or_default();
+        let mut taken = taken.clone();
+        taken.extend(found.taken.clone());
+        let clusters: Vec<_> = self.peers.iter().zip(views).collect();
+        let (mut imports, remarks) = merge(&clusters);
+        done.remarks.extend(views.iter().flat_map(|view| view.remarks.iter().cloned()));
+        done.remarks.extend(remarks);
+        done.remarks.extend(found.remarks.iter().cloned());
+        imports.retain(|host, _| self.is_ours_to_write(host, &taken, &found, &mut done.remarks));
+
+        let in_use = |ip: Ipv4Addr| taken.user_of(IpAddr::V4(ip)).is_some();
+        done.named = held.book.assign(imports.keys().map(String::as_str), self.range, in_use)?;
+        done.recorded = held.book.len();
+        done.recorded_anew = held.is_changed();
+        done.objects = self.objects(&imports, &held, &taken, &mut done.remarks);
+
+        let changes = self.changes(&found, views, &imports, &mut done);
+        if write {
+            held.save()?;
+            if let Some(folder) = &self.folder {
+                folder.apply(&changes)?;
+            }
+        }
+        done.written = changes.write.into_keys().collect();
+        done.removed = changes.remove.into_iter().collect();
+        Ok(done)
+    }
+
+    /// False, with the reason, for a host that somebody else has.
+    fn is_ours_to_write(
+        &self,
+        host: &str,
+        taken: &Taken,
+        found: &Found,
+        remarks: &mut Vec<Remark>,
+    ) -> bool {
+        let left = "it is left alone";
+        if let Some(whose) = taken.owner_of(host, &self.shape.namespace) {
+            remarks.push(Remark::note(format!("{host}: {whose} has this host: {left}")));
+            return false;
+        }
+        let folder = self.folder.as_ref().filter(|folder| !folder.is_free(host, found));
+        if let Some(folder) = folder {
+            let path = folder.path().join(super::folder::file_name(host));
+            let text = format!("{host}: {} is a file of somebody else: {left}", path.display());
+            remarks.push(Remark::error(text));
+        }
+        folder.is_none()
+    }
+
+    fn objects(
+        &self,
+        imports: &BTreeMap<String, Import>,
+        held: &Held,
+        taken: &Taken,
+        remarks: &mut Vec<Remark>,
+    ) -> BTreeMap<String, String> {
+        let peers: Vec<&Peer> = self.peers.iter().collect();
+        let mut objects = BTreeMap::new();
+        for (host, import) in imports {
+            let Some(address) = held.book.address_of(host) else { continue };
+            if let Some(whose) = taken.user_of(IpAddr::V4(address)) {
+                let text = format!(
+                    "{host}: its address {address} is also that of {whose}: give that one another, \
+                     or this one by --forget {host}"
+                );
+                remarks.push(Remark::error(text));
+            }
+            let rule = taken.rule_of(host, &self.shape.namespace);
+            if let Some(whose) = rule {
+                let text = format!("{host}: {whose} is its rule: none is written beside it");
+                remarks.push(Remark::note(text));
+            }
+            let text = object::text((host, import, address), &self.shape, &peers, rule.is_none());
+            objects.insert(host.clone(), text);
+        }
+        objects
+    }
+
+    /// Compares what is to be with what is. A file that would lose the gateway of a cluster whose
+    /// manifests are broken stays as it is: what is missing there may be only unreadable.
+    fn changes(
+        &self,
+        found: &Found,
+        views: &[View],
+        imports: &BTreeMap<String, Import>,
+        done: &mut Done,
+    ) -> Changes {
+        let mut changes = Changes::default();
+        if self.folder.is_none() {
+            return changes;
+        }
+        let broken = self.peers.iter().zip(views).filter(|(_, view)| view.broken);
+        let broken: BTreeSet<&str> = broken.map(|(peer, _)| &*peer.name).collect();
+        for host in done.objects.keys().chain(found.ours.keys()).collect::<BTreeSet<_>>() {
+            let (old, new) = (found.ours.get(host), done.objects.get(host));
+            let stays: BTreeSet<&str> = imports.get(host).map_or_else(BTreeSet::new, |import| {
+                import.clusters.iter().map(|place| &*self.peers[*place].name).collect()
+            });
+            let lost = old.and_then(|old| {
+                let lost = old.clusters.iter().find(|name| !stays.contains(&***name));
+                lost.filter(|name| broken.contains(&***name))
+            });
+            match (old, new, lost) {
+                (Some(_), _, Some(cluster)) => done.remarks.push(Remark::warning(format!(
+                    "{host}: its file stays as it is: {cluster} does not offer it, but has broken \
+                     manifests"
+                ))),
+                (Some(old), Some(new), None) if *old.text == *new.as_bytes() => {
+                    done.unchanged += 1;
+                }
+                (_, Some(new), _) => _ = changes.write.insert(host.clone(), new.clone()),
+                (Some(_), None, None) => _ = changes.remove.insert(host.clone()),
+                (None, None, _) => {}
+            }
+        }
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests;
