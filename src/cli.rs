@@ -12,10 +12,12 @@ mod check;
 mod demo;
 mod dns;
 mod explain;
+mod export;
 mod gateway;
 
 pub use certs::CertsArgs;
 pub use dns::DnsArgs;
+pub use export::ExportArgs;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
@@ -61,6 +63,8 @@ pub enum Command {
     Certs(CertsArgs),
     /// Answer names such as bar.ns2.global from ServiceEntries.
     Dns(DnsArgs),
+    /// Write the ServiceEntries by which one cluster calls services of others.
+    Export(ExportArgs),
     /// Run a small mesh on this machine and make calls through a gateway.
     Demo(DemoArgs),
     /// Load-test any gateway, or compare several.
@@ -268,6 +272,7 @@ pub fn run(command: Command) -> anyhow::Result<bool> {
         Command::Explain(args) => explain::run(&args),
         Command::Certs(args) => certs::run(&args),
         Command::Dns(args) => dns::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
     }
@@ -284,9 +289,15 @@ pub fn config_from(args: &GatewayArgs) -> anyhow::Result<Settings> {
 /// The exit status that an error ends with: 2 when the command line itself is wrong, else 1.
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let usage = error.downcast_ref::<SettingsError>().is_some_and(SettingsError::is_usage);
+    let usage = error.is::<UsageError>()
+        || error.downcast_ref::<SettingsError>().is_some_and(SettingsError::is_usage);
     ExitCode::from(if usage { 2 } else { 1 })
 }
+
+/// Arguments that are each right and do not fit together.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
 
 fn offline_sources(
     base: Sources,

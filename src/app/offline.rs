@@ -4,7 +4,7 @@
 
 use crate::{
     config::{Settings, types::Listen},
-    discovery::{Catalog, Change, CheckReport, Explanation},
+    discovery::{Catalog, Change, CheckReport, Explanation, Identity, Role},
     manifests::{Problem, Severity, Store},
     routing::SharedTable,
 };
@@ -13,6 +13,14 @@ use super::{
     discovery::{OwnedQuestion, located, open},
     parts,
 };
+
+/// Who the ingress gateway of another cluster is, when it has these settings: as a gateway here,
+/// but none of this host's addresses is its own.
+#[must_use]
+pub fn gateway_elsewhere(settings: &Settings) -> Identity {
+    let identity = parts::identity(settings, &settings.gateway.listen, Vec::new());
+    Identity { role: Role::Ingress, own_addresses: Vec::new(), ..identity }
+}
 
 /// What a set of manifests comes to.
 #[derive(Debug)]
