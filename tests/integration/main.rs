@@ -29,6 +29,9 @@ mod certs;
 // Names, asked by dig, by raw packets and by resolvers of whole hosts.
 mod dns;
 
+// Objects written for another cluster, and what DNS and a gateway make of them.
+mod export;
+
 // Envoy as the sidecar at both ends.
 mod egress;
 mod envoy;

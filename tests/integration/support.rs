@@ -21,7 +21,8 @@ use diolkos::{
     },
 };
 
-// The gateway from its files, and the programs of others.
+// The gateway from its files, other commands that stay, and the programs of others.
+pub mod daemon;
 pub mod envoy;
 pub mod front;
 pub mod http;
