@@ -44,9 +44,11 @@ mod config;
 mod connect;
 mod connection;
 mod first_flight;
+mod leave;
 mod listener;
 mod loops;
 mod metrics;
+mod quiet;
 mod registry;
 mod report;
 mod route;
@@ -57,8 +59,9 @@ mod watchdog;
 mod worker;
 
 pub use access_log::{AccessLogConfig, Format, LogTo};
-pub use config::{Config, RelayConfig};
+pub use config::{Config, LeaveConfig, OnEndpointRemoved, RelayConfig};
 pub use metrics::Ourselves;
+pub use quiet::QuietConfig;
 pub use route::ISTIO_ALPN;
 pub use sniff::SniffLimits;
 pub use view::ConnectionView;
@@ -228,6 +231,11 @@ impl Running {
         self.shared.stop_accepting().await;
     }
 
+    /// From now on for so long, connections are ended at quiet moments. None is cut.
+    pub fn drain(&self, window: Duration) {
+        self.handle().drain(window);
+    }
+
     /// Waits until no connection is live, at most until `deadline`. Gives how many were left.
     pub async fn finished(&self, deadline: Duration) -> usize {
         let until = Instant::now() + deadline;
@@ -284,6 +292,13 @@ impl Handle {
     /// Stops accepting, as [`Running::stop_accepting`].
     pub async fn stop_accepting(&self) {
         self.0.stop_accepting().await;
+    }
+
+    /// Ends connections at quiet moments, as [`Running::drain`].
+    pub fn drain(&self, window: Duration) {
+        for peer in &self.0.peers {
+            let _ = peer.commands.send(Command::Drain(window));
+        }
     }
 
     /// How many connections ended with this outcome.

@@ -141,6 +141,13 @@ pub async fn leave(stream: TcpStream) {
     let _ = tokio::time::timeout(Duration::from_secs(1), drop_all).await;
 }
 
+/// True when nothing that came is unread, and all that was sent is acknowledged.
+pub fn is_settled(stream: &TcpStream) -> bool {
+    // Neither fails on a socket that is open.
+    rustix::io::ioctl_fionread(stream).is_ok_and(|unread| unread == 0)
+        && sys::unacknowledged(stream).is_ok_and(|bytes| bytes == 0)
+}
+
 /// Ends the sending direction: FIN after what was written.
 ///
 /// # Errors

@@ -14,7 +14,10 @@ use crate::{
         types::{self, AccessLogFormat},
     },
     discovery::{Identity, NetworkView, Role},
-    gateway::{self, AccessLogConfig, Format, LogTo, Ourselves, RelayConfig, SniffLimits},
+    gateway::{
+        self, AccessLogConfig, Format, LeaveConfig, LogTo, OnEndpointRemoved, Ourselves,
+        QuietConfig, RelayConfig, SniffLimits,
+    },
     net,
     routing::{Keepalive, Locality, Outlier},
 };
@@ -22,6 +25,9 @@ use crate::{
 /// Descriptors kept for everything that is not a connection, besides two for each pipe: listeners,
 /// admin, files, replays.
 const DESCRIPTORS_RESERVED: usize = 256;
+
+/// Of a set's connections each second, where they are rebalanced.
+const REBALANCED: f64 = 0.01;
 
 /// Lets the process open as many files as the hard limit allows. Failing is no reason not to
 /// start: the soft limit holds then.
@@ -69,9 +75,24 @@ pub(super) fn gateway_config(
             vanished_after: relay.vanished_after,
             abort_linger: relay.abort_linger,
         },
+        leave: leave_config(settings),
         connections_max: connections_max(settings)?,
         access_log,
     })
+}
+
+fn leave_config(settings: &Settings) -> LeaveConfig {
+    let drain = &settings.drain;
+    LeaveConfig {
+        quiet: QuietConfig { idle: drain.idle, late_idle: drain.late_idle },
+        on_endpoint_removed: match settings.relay.on_endpoint_removed {
+            types::OnEndpointRemoved::Keep => OnEndpointRemoved::Keep,
+            types::OnEndpointRemoved::Drain => OnEndpointRemoved::Drain,
+            types::OnEndpointRemoved::Reset => OnEndpointRemoved::Reset,
+        },
+        window: drain.deadline,
+        rebalance: (settings.relay.rebalance == types::Rebalance::Quiet).then_some(REBALANCED),
+    }
 }
 
 /// The CPUs that the scheduler and the cgroup allow.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{App, control::Order};
-use crate::config::Settings;
+use crate::{config::Settings, gateway::outcome::Outcome};
 
 /// How much longer than pause and deadline an end may take: closing listeners takes up to a
 /// second, and a last second is left for connections that are cut.
@@ -85,6 +85,8 @@ async fn wait_for_the_end(app: &mut App, signals: &mut Signals) {
                     Order::Drain => {
                         app.status.drain();
                         app.running.stop_accepting().await;
+                        // Ends what is quiet, and cuts nothing: the process goes on.
+                        app.running.drain(app.settings.drain.deadline);
                         tracing::info!(live = app.running.live(), "drained by order: not accepting");
                     }
                     Order::None => {}
@@ -118,9 +120,12 @@ async fn leave(app: &mut App, signals: &mut Signals) {
     }
     tracing::info!(live = app.running.live(), deadline = ?drain.deadline, "leaving: not accepting");
     let begun = Instant::now();
+    app.running.drain(drain.deadline);
     tokio::select! {
         left = app.running.finished(drain.deadline) => {
-            tracing::info!(ended_by_us = left, took = ?begun.elapsed(), "leaving: done waiting");
+            let ended_quietly = app.running.handle().ended(Outcome::QuietDrain);
+            let took = begun.elapsed();
+            tracing::info!(ended_quietly, cut = left, ?took, "leaving: done waiting");
         }
         () = signals.end() => hurry(app).await,
     }

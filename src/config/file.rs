@@ -7,11 +7,17 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use serde::{Deserialize, Serialize};
 
-mod resolver;
-
+pub use limits::Limits;
+pub use outlier_detection::OutlierDetection;
+pub use relay::{Keepalive, Relay};
 pub use resolver::Resolver;
 
 use super::types::{AccessLogFormat, Listen, LogFormat, NetworkView, Role, addresses};
+
+mod limits;
+mod outlier_detection;
+mod relay;
+mod resolver;
 
 /// All settings, one field for each section of the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -180,106 +186,6 @@ impl Default for FirstFlight {
     }
 }
 
-/// Section `outlier_detection`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OutlierDetection {
-    /// Failures in a row that eject; 0 means off.
-    pub consecutive: u16,
-    /// The n-th ejection lasts n times this.
-    #[serde(with = "humantime_serde")]
-    pub base_ejection_time: Duration,
-    /// No ejection is longer.
-    #[serde(with = "humantime_serde")]
-    pub max_ejection_time: Duration,
-    /// In service for this long, one earlier ejection is forgiven.
-    #[serde(with = "humantime_serde")]
-    pub interval: Duration,
-    /// Of the endpoints of a set; one may always be ejected.
-    pub max_ejection_percent: u8,
-    /// With fewer in service, ejections are not looked at; 0 means never.
-    pub min_health_percent: u8,
-}
-
-impl Default for OutlierDetection {
-    fn default() -> Self {
-        Self {
-            consecutive: 3,
-            base_ejection_time: seconds(5),
-            max_ejection_time: seconds(60),
-            interval: seconds(10),
-            max_ejection_percent: 100,
-            min_health_percent: 30,
-        }
-    }
-}
-
-/// Section `relay`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Relay {
-    /// Bulk bytes through kernel pipes.
-    pub splice: bool,
-    /// Pipes of all workers together.
-    pub pipes_max: usize,
-    /// No byte either way; zero means off.
-    #[serde(with = "humantime_serde")]
-    pub idle_timeout: Duration,
-    /// Age; zero means off.
-    #[serde(with = "humantime_serde")]
-    pub max_duration: Duration,
-    /// Probes on both sides.
-    pub keepalive: Keepalive,
-    /// Nothing acknowledged while something is out.
-    #[serde(with = "humantime_serde")]
-    pub vanished_after: Duration,
-    /// For bytes taken before a reset; zero means none.
-    #[serde(with = "humantime_serde")]
-    pub abort_linger: Duration,
-}
-
-impl Default for Relay {
-    fn default() -> Self {
-        Self {
-            splice: true,
-            pipes_max: 256,
-            idle_timeout: Duration::ZERO,
-            max_duration: Duration::ZERO,
-            keepalive: Keepalive::default(),
-            vanished_after: seconds(30),
-            abort_linger: seconds(1),
-        }
-    }
-}
-
-/// Section `relay.keepalive`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Keepalive {
-    /// Silence before the first probe.
-    #[serde(with = "humantime_serde")]
-    pub time: Duration,
-    /// Between probes.
-    #[serde(with = "humantime_serde")]
-    pub interval: Duration,
-    /// Unanswered probes until the peer is dead.
-    pub probes: u32,
-}
-
-impl Default for Keepalive {
-    fn default() -> Self {
-        Self { time: seconds(30), interval: seconds(10), probes: 3 }
-    }
-}
-
-/// Section `limits`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Live connections; 0 means what the descriptor limit allows.
-    pub connections_max: usize,
-}
-
 /// Section `drain`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -290,11 +196,18 @@ pub struct Drain {
     /// For live connections, after the pause.
     #[serde(with = "humantime_serde")]
     pub deadline: Duration,
+    /// Without a byte either way, after the endpoint spoke.
+    #[serde(with = "humantime_serde")]
+    pub idle: Duration,
+    /// Without a byte either way, in the last third of the deadline.
+    #[serde(with = "humantime_serde")]
+    pub late_idle: Duration,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { pause: seconds(5), deadline: seconds(20) }
+        let (pause, deadline) = (seconds(5), seconds(20));
+        Self { pause, deadline, idle: seconds(1), late_idle: seconds(5) }
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) fn check(settings: &Settings) -> Check {
     duration("first_flight.server_hello_timeout", first_flight, Duration::ZERO..=HOUR)?;
     duration("drain.pause", settings.drain.pause, Duration::ZERO..=HOUR)?;
     duration("drain.deadline", settings.drain.deadline, Duration::ZERO..=YEAR)?;
+    duration("drain.idle", settings.drain.idle, MILLISECOND..=HOUR)?;
+    duration("drain.late_idle", settings.drain.late_idle, MILLISECOND..=HOUR)?;
     let path = settings.access_log.path.as_os_str();
     require("access_log.path", !path.is_empty(), "expected a file")?;
     crate::telemetry::check_level(&settings.log.level)

@@ -29,6 +29,28 @@ pub enum NetworkView {
     Istio18,
 }
 
+/// What becomes of the connections of an endpoint that was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnEndpointRemoved {
+    /// They go on.
+    Keep,
+    /// They end at quiet moments, and are reset after the time of a drain.
+    Drain,
+    /// They are reset at once.
+    Reset,
+}
+
+/// Whether connections are ended so that their clients come to endpoints with fewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rebalance {
+    /// Never.
+    Off,
+    /// At quiet moments.
+    Quiet,
+}
+
 /// The form of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{AccessLogConfig, Format, ISTIO_ALPN, LogTo, SniffLimits};
+use super::{AccessLogConfig, Format, ISTIO_ALPN, LogTo, QuietConfig, SniffLimits};
 use crate::routing::Keepalive;
 
 /// What the data plane is told at start.
@@ -26,6 +26,8 @@ pub struct Config {
     pub server_hello_timeout: Option<Duration>,
     /// Moving bytes.
     pub relay: RelayConfig,
+    /// Ending connections before their peers do.
+    pub leave: LeaveConfig,
     /// Live connections at once; two descriptors each.
     pub connections_max: usize,
     /// One line for each connection.
@@ -62,6 +64,7 @@ impl Default for Config {
             try_timeout: Duration::from_secs(1),
             server_hello_timeout: Some(Duration::from_secs(5)),
             relay: RelayConfig::default(),
+            leave: LeaveConfig::default(),
             connections_max: 9_000,
             access_log: AccessLogConfig {
                 format: Format::Off,
@@ -87,4 +90,40 @@ impl Default for RelayConfig {
             abort_linger: Duration::from_secs(1),
         }
     }
+}
+
+/// When connections are ended that their peers would keep.
+#[derive(Clone, Debug)]
+pub struct LeaveConfig {
+    /// What a quiet moment is.
+    pub quiet: QuietConfig,
+    /// What becomes of the connections of an endpoint that was removed.
+    pub on_endpoint_removed: OnEndpointRemoved,
+    /// How long [`OnEndpointRemoved::Drain`] waits for quiet moments.
+    pub window: Duration,
+    /// Connections of endpoints that carry more than their share are ended at quiet moments: at
+    /// most this part of a set's each second. `None`: never.
+    pub rebalance: Option<f64>,
+}
+
+impl Default for LeaveConfig {
+    fn default() -> Self {
+        Self {
+            quiet: QuietConfig::default(),
+            on_endpoint_removed: OnEndpointRemoved::Keep,
+            window: Duration::from_secs(20),
+            rebalance: None,
+        }
+    }
+}
+
+/// What becomes of the connections of an endpoint that was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnEndpointRemoved {
+    /// They go on to their own end.
+    Keep,
+    /// They end at quiet moments; after the window they are reset.
+    Drain,
+    /// They are reset at once.
+    Reset,
 }

@@ -10,8 +10,8 @@ use super::{
     connect::Dialer,
     first_flight::{Answer, Failure, FirstFlight},
     outcome::{Outcome, Stage},
-    refuse::{alert_for, refuse},
-    registry::Limits,
+    refuse::{alert_for, dismiss, refuse},
+    registry::{Limits, Stuck},
     relay::{
         self, Opening, Relay, RelayEnd,
         machine::{Loss, Side, Verdict},
@@ -157,16 +157,23 @@ async fn close(worker: &Worker, report: &mut Report, end: RelayEnd) {
                 (Side::Upstream, Loss::Vanished) => Outcome::EndpointVanished,
             }
         }
-        RelayEnd::Ordered(Outcome::Drained) => {
+        RelayEnd::Cut(outcome) => {
             // Cut in the middle: a FIN would say that this was all.
             crate::net::reset_on_close(downstream);
             crate::net::reset_on_close(upstream);
-            Outcome::Drained
+            outcome
         }
         RelayEnd::Ordered(outcome) => {
             // FIN to both; what was in flight is in the kernel's hands.
             let _ = crate::net::shutdown_write(downstream);
             let _ = crate::net::shutdown_write(upstream);
+            outcome
+        }
+        RelayEnd::Left(outcome) => {
+            // Nobody is to be told twice.
+            connection.set_stuck(Stuck { busy: true, ..Stuck::default() });
+            report.end(outcome);
+            dismiss(worker, downstream, upstream).await;
             outcome
         }
     };

@@ -68,7 +68,13 @@ pub enum Outcome {
     IdleTimeout,
     /// Older than the maximum duration.
     MaxDuration,
-    /// Ended by the gateway's own shutdown.
+    /// Ended at a quiet moment of a drain.
+    QuietDrain,
+    /// Its endpoint was removed, and the operator wants such connections ended.
+    EndpointRemoved,
+    /// Ended at a quiet moment, so that its client comes to an endpoint with fewer connections.
+    Rebalanced,
+    /// Cut by the gateway's own shutdown.
     Drained,
     /// A bug: the connection's task panicked.
     Panicked,
@@ -128,7 +134,7 @@ impl Origin {
 
 impl Outcome {
     /// Every outcome, in the order of the path.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 34] = [
         Self::Probe,
         Self::HelloTimeout,
         Self::ClientEofBeforeHello,
@@ -158,6 +164,9 @@ impl Outcome {
         Self::EndpointVanished,
         Self::IdleTimeout,
         Self::MaxDuration,
+        Self::QuietDrain,
+        Self::EndpointRemoved,
+        Self::Rebalanced,
         Self::Drained,
         Self::Panicked,
     ];
@@ -195,6 +204,9 @@ impl Outcome {
             Self::EndpointVanished => "endpoint_vanished",
             Self::IdleTimeout => "idle_timeout",
             Self::MaxDuration => "max_duration",
+            Self::QuietDrain => "quiet_drain",
+            Self::EndpointRemoved => "endpoint_removed",
+            Self::Rebalanced => "rebalanced",
             Self::Drained => "drained",
             Self::Panicked => "panic",
         }
@@ -233,6 +245,9 @@ impl Outcome {
             | Self::EndpointVanished
             | Self::IdleTimeout
             | Self::MaxDuration
+            | Self::QuietDrain
+            | Self::EndpointRemoved
+            | Self::Rebalanced
             | Self::Drained
             | Self::Panicked => Stage::Relay,
         }
@@ -271,6 +286,9 @@ impl Outcome {
             | Self::ConnectionLimit
             | Self::IdleTimeout
             | Self::MaxDuration
+            | Self::QuietDrain
+            | Self::EndpointRemoved
+            | Self::Rebalanced
             | Self::Drained
             | Self::Panicked => Origin::Gateway,
         }
@@ -303,7 +321,11 @@ impl Outcome {
             | Self::ClientReset
             | Self::ClientVanished => "DC",
             Self::MaxDuration => "DT",
-            Self::Drained | Self::Panicked => "LR",
+            Self::QuietDrain
+            | Self::EndpointRemoved
+            | Self::Rebalanced
+            | Self::Drained
+            | Self::Panicked => "LR",
         }
     }
 

@@ -73,6 +73,9 @@ pub fn alert_for(outcome: Outcome) -> Option<Alert> {
         | Outcome::EndpointVanished
         | Outcome::IdleTimeout
         | Outcome::MaxDuration
+        | Outcome::QuietDrain
+        | Outcome::EndpointRemoved
+        | Outcome::Rebalanced
         | Outcome::Drained
         | Outcome::Panicked => None,
     }
@@ -96,6 +99,18 @@ pub(super) async fn refuse(worker: &Worker, stream: &TcpStream, word: Option<Vec
         return;
     }
     let _ = tokio::time::timeout(DISCARD_TIME, discard(worker, stream)).await;
+}
+
+/// Writes FIN to both, then reads and drops until both close, 64 KiB or 1 s: what either says into
+/// our FIN was heard by nobody, and it learns so.
+pub(super) async fn dismiss(worker: &Worker, downstream: &TcpStream, upstream: &TcpStream) {
+    let farewell = async |stream| {
+        if net::shutdown_write(stream).is_ok() {
+            discard(worker, stream).await;
+        }
+    };
+    let both = async { tokio::join!(farewell(downstream), farewell(upstream)) };
+    let _ = tokio::time::timeout(DISCARD_TIME, both).await;
 }
 
 async fn discard(worker: &Worker, stream: &TcpStream) {

@@ -39,6 +39,8 @@ pub(super) struct Connection {
     received: Cell<u64>,
     sent: Cell<u64>,
     spliced: Cell<bool>,
+    /// Whom the last byte was taken from.
+    spoke: Cell<Side>,
     signal: Cell<Option<Signal>>,
     waker: RefCell<Option<Waker>>,
     stuck: Cell<Stuck>,
@@ -60,8 +62,12 @@ pub(super) struct Served {
 /// A word from outside to the relay.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Signal {
-    /// End now, for this reason.
+    /// End now by FIN, for this reason.
     End(Outcome),
+    /// End now by RST, for this reason.
+    Cut(Outcome),
+    /// End by FIN if this moment is still quiet, for this reason.
+    Leave(Outcome),
     /// The sweep found this side gone.
     Lost(Side, Loss),
     /// Time has passed that matters to you.
@@ -73,6 +79,8 @@ pub(super) enum Signal {
 pub(super) struct Stuck {
     /// A side was lost and the other is being served its last bytes.
     pub(super) losing: bool,
+    /// One direction or both do something else than wait for bytes.
+    pub(super) busy: bool,
     /// Bytes from downstream wait for upstream to take them, and the reverse.
     pub(super) from_downstream: bool,
     pub(super) from_upstream: bool,
@@ -85,6 +93,8 @@ pub(super) struct Seen {
     pub(super) last_progress: Instant,
     pub(super) keepalive_set: bool,
     pub(super) published: (u64, u64),
+    /// Since when its endpoint is not among its route's any more, where that matters.
+    pub(super) endpoint_gone: Option<Instant>,
 }
 
 /// Times that end a relay, and the upstream keepalive.
@@ -107,6 +117,7 @@ impl Connection {
             received: Cell::new(0),
             sent: Cell::new(0),
             spliced: Cell::new(false),
+            spoke: Cell::new(Side::Downstream),
             signal: Cell::new(None),
             waker: RefCell::new(None),
             stuck: Cell::default(),
@@ -115,6 +126,7 @@ impl Connection {
                 last_progress: now,
                 keepalive_set: false,
                 published: (0, 0),
+                endpoint_gone: None,
             }),
             limits: Cell::default(),
         }
@@ -134,6 +146,7 @@ impl Connection {
     }
 
     pub(super) fn note_taken(&self, from: Side, n: usize) {
+        self.spoke.set(from);
         if from == Side::Downstream {
             self.received.set(self.received.get() + n as u64);
         }
@@ -151,6 +164,11 @@ impl Connection {
         }
     }
 
+    /// Whom the last byte was taken from.
+    pub(super) fn spoke_last(&self) -> Side {
+        self.spoke.get()
+    }
+
     /// True when some of its bytes went by splice.
     pub(super) fn spliced(&self) -> bool {
         self.spliced.get()
@@ -163,7 +181,7 @@ impl Connection {
     /// Leaves word for the relay and wakes it. An order to end is never overwritten.
     pub(super) fn signal(&self, signal: Signal) {
         match self.signal.get() {
-            Some(Signal::End(_)) => {}
+            Some(Signal::End(_) | Signal::Cut(_)) => {}
             Some(_) | None => self.signal.set(Some(signal)),
         }
         if let Some(waker) = self.waker.borrow().as_ref() {
@@ -183,12 +201,8 @@ impl Connection {
         self.stuck.get()
     }
 
-    pub(super) fn set_stuck(&self, losing: bool, writing_from: impl Fn(Side) -> bool) {
-        self.stuck.set(Stuck {
-            losing,
-            from_downstream: writing_from(Side::Downstream),
-            from_upstream: writing_from(Side::Upstream),
-        });
+    pub(super) fn set_stuck(&self, stuck: Stuck) {
+        self.stuck.set(stuck);
     }
 }
 

@@ -22,7 +22,7 @@ use self::{
 };
 use super::{
     outcome::Outcome,
-    registry::{Connection, Signal},
+    registry::{Connection, Signal, Stuck},
     worker::Worker,
 };
 use crate::net;
@@ -61,8 +61,12 @@ pub(super) struct Opening {
 pub(super) enum RelayEnd {
     /// By what the peers did.
     Peers(Verdict),
-    /// From outside: the sweep or a shutdown.
+    /// From outside, by FIN.
     Ordered(Outcome),
+    /// From outside, by RST.
+    Cut(Outcome),
+    /// From outside, by FIN, at a quiet moment.
+    Left(Outcome),
 }
 
 /// The future that moves bytes. Its size is what an idle connection costs besides its sockets.
@@ -96,6 +100,9 @@ impl Relay {
         let mut note = |event| machine.on(event, now);
         note(Event::Took(Flow::UP, opening.to_upstream.len()));
         note(Event::Took(Flow::DOWN, opening.to_downstream.len()));
+        if !opening.to_downstream.is_empty() {
+            connection.note_taken(Side::Upstream, opening.to_downstream.len());
+        }
         if opening.downstream_ended {
             note(Event::Ended(Flow::UP));
         }
@@ -113,8 +120,12 @@ impl Relay {
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<RelayEnd> {
         match self.connection.take_signal() {
             Some(Signal::End(outcome)) => return Poll::Ready(RelayEnd::Ordered(outcome)),
+            Some(Signal::Cut(outcome)) => return Poll::Ready(RelayEnd::Cut(outcome)),
+            Some(Signal::Leave(outcome)) if self.is_quiet() => {
+                return Poll::Ready(RelayEnd::Left(outcome));
+            }
             Some(Signal::Lost(side, loss)) => self.note(Event::Lost(side, loss)),
-            Some(Signal::Look) | None => {}
+            Some(Signal::Look | Signal::Leave(_)) | None => {}
         }
         let connection = Rc::clone(&self.connection);
         let Some(served) = connection.served.get() else {
@@ -136,8 +147,12 @@ impl Relay {
         if let Some(verdict) = self.machine.verdict(now, self.worker.config().relay.abort_linger) {
             return Poll::Ready(RelayEnd::Peers(verdict));
         }
-        self.connection.set_stuck(self.machine.is_losing(), |side| {
-            self.machine.step(Flow(side)) == Step::Write
+        let (up, down) = (self.machine.step(Flow::UP), self.machine.step(Flow::DOWN));
+        self.connection.set_stuck(Stuck {
+            losing: self.machine.is_losing(),
+            busy: (up, down) != (Step::Read, Step::Read),
+            from_downstream: up == Step::Write,
+            from_upstream: down == Step::Write,
         });
         if yielded {
             context.waker().wake_by_ref();
@@ -145,6 +160,18 @@ impl Relay {
             self.connection.park(context.waker());
         }
         Poll::Pending
+    }
+
+    /// Nothing is on its way in either direction, and both halves are open: nobody loses a byte if
+    /// both sides are told now that this is the end.
+    fn is_quiet(&self) -> bool {
+        let waits = |flow| self.machine.step(flow) == Step::Read;
+        let served = self.connection.served.get();
+        waits(Flow::UP)
+            && waits(Flow::DOWN)
+            && !self.machine.is_losing()
+            && net::is_settled(&self.connection.downstream)
+            && served.is_some_and(|served| net::is_settled(&served.upstream))
     }
 
     /// Does what the machine says for one flow until it has to wait.

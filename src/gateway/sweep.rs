@@ -188,7 +188,13 @@ mod tests {
     fn after(age: u64, idle: u64, limits: Limits) -> Option<Outcome> {
         let now = Instant::now() + Duration::from_secs(10_000);
         let last_progress = now - Duration::from_secs(idle);
-        let seen = Seen { bytes: 0, last_progress, keepalive_set: true, published: (0, 0) };
+        let seen = Seen {
+            bytes: 0,
+            last_progress,
+            keepalive_set: true,
+            published: (0, 0),
+            endpoint_gone: None,
+        };
         judge(now - Duration::from_secs(age), seen, limits, now)
     }
 

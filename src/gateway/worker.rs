@@ -21,10 +21,15 @@ use super::{
     Config,
     access_log::AccessLog,
     connection,
+    leave::{
+        self,
+        census::{self, Census},
+    },
     listener::{self, Admission},
     loops::Waiting,
     metrics::Metrics,
     outcome::Outcome,
+    quiet::Window,
     registry::{Connection, Registry, Signal},
     relay::pipes::{PipeBudget, PipePool},
     report::Report,
@@ -74,6 +79,8 @@ pub(super) enum Command {
     Adopt(std::net::TcpStream, SocketAddr),
     /// Stop accepting; the sender is dropped when the last waiting socket was taken.
     StopAccepting(tokio::sync::oneshot::Sender<()>),
+    /// End connections at quiet moments over so long a time.
+    Drain(Duration),
     /// Describe the live connections.
     List(tokio::sync::oneshot::Sender<Vec<ConnectionView>>),
     /// End every connection and then the thread.
@@ -92,6 +99,8 @@ pub(super) struct Worker {
     now: Cell<Instant>,
     random: Cell<u64>,
     rounds: sweep::Rounds,
+    draining: Cell<Option<Window>>,
+    census: Census,
 }
 
 impl Worker {
@@ -118,6 +127,8 @@ impl Worker {
             now: Cell::new(Instant::now()),
             random: Cell::new(seed | 1),
             rounds: sweep::Rounds::new(Instant::now()),
+            draining: Cell::new(None),
+            census: Census::new(Instant::now()),
         });
         let local = LocalSet::new();
         local.block_on(&runtime, worker.serve(listeners, commands))
@@ -146,6 +157,9 @@ impl Worker {
                         while accepting.join_next().await.is_some() {}
                         drop(done);
                     }
+                    Some(Command::Drain(length)) => {
+                        self.draining.set(Some(Window { begun: Instant::now(), length }));
+                    }
                     Some(Command::List(reply)) => {
                         let _ = reply.send(self.list());
                     }
@@ -165,11 +179,15 @@ impl Worker {
         let ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         self.me().tick_ms.store(ms.max(1), Ordering::Relaxed);
         sweep::sweep(self, &self.rounds);
+        match self.draining.get() {
+            Some(window) => leave::drain(self, window, TICK),
+            None => census::look(self, &self.census),
+        }
     }
 
     /// Ends all and gives their tasks a moment to pass the end on.
     async fn end_all(&self) {
-        self.registry.each(|_, c| c.signal(Signal::End(Outcome::Drained)));
+        self.registry.each(|_, c| c.signal(Signal::Cut(Outcome::Drained)));
         for _ in 0..20 {
             if self.registry.len() == 0 {
                 return;

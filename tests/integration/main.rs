@@ -17,6 +17,7 @@ mod manifests_live;
 // What is served and what is not, cell by cell.
 mod matrix;
 // How much at once.
+mod leave;
 mod limits;
 // Every way in which a connection ends, made, counted and logged.
 mod outcomes;

@@ -315,6 +315,8 @@ fn quitquitquit_and_drain_do_what_they_say() {
     assert_eq!(process.get("health", "/healthz/ready").status, 503);
     assert!(std::net::TcpStream::connect(process.address).is_err());
     ping(&mut client, &mut server);
+    assert_eq!(read_to_end(&mut client), (vec![], true), "ended at a quiet moment");
+    assert_eq!(read_to_end(&mut server), (vec![], true));
     assert!(process.is_alive());
     assert_eq!(process.post("agent", "/quitquitquit").status, 200);
     assert_eq!(process.ended(Duration::from_secs(5)).code(), Some(0));

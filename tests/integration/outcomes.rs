@@ -5,19 +5,20 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use diolkos::{
     gateway::{
-        AccessLogConfig, Config, Format, LogTo, Ourselves,
+        AccessLogConfig, Config, Format, LogTo, OnEndpointRemoved, Ourselves,
         outcome::Outcome::{self, *},
     },
     metrics::Metrics,
-    routing::{Policy, RouteTable},
+    routing::{Pick, Policy, RouteTable},
 };
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use crate::leave::join;
 use crate::support::{
     HELLO, Pod, World, deaf, eventually, hello::Hello, read_to_end, reset, service,
 };
@@ -197,6 +198,43 @@ fn produce(outcome: Outcome, format: Format) -> Scene {
         MaxDuration => {
             let scene = limited(Policy { max_duration: soon, ..Policy::default() });
             let (mut client, _server) = scene.relayed();
+            read_to_end(&mut client);
+            scene
+        }
+        QuietDrain => {
+            let scene = Scene::with(format, Policy::default(), |config| {
+                config.leave.quiet.idle = Duration::from_millis(200);
+            });
+            let (mut client, mut server) = scene.relayed();
+            scene.world.running().drain(Duration::from_secs(20));
+            assert_eq!(read_to_end(&mut client), (vec![], true), "by FIN");
+            assert_eq!(read_to_end(&mut server), (vec![], true), "by FIN");
+            scene
+        }
+        EndpointRemoved => {
+            let scene = Scene::with(format, Policy::default(), |config| {
+                config.leave.on_endpoint_removed = OnEndpointRemoved::Reset;
+            });
+            let (mut client, _server) = scene.relayed();
+            let none = service("bar.ns2.global", &[], Policy::default(), true);
+            scene.world.table.publish(RouteTable::new(vec![none], None, 2));
+            read_to_end(&mut client);
+            scene
+        }
+        Rebalanced => {
+            let scene = Scene::with(format, Policy::default(), |config| {
+                config.leave.quiet.idle = Duration::from_millis(200);
+                config.leave.rebalance = Some(1.0);
+            });
+            let (mut client, _server) = scene.relayed();
+            let table = scene.world.table.load();
+            let routes = &table.service("bar.ns2.global").expect("the service").routes;
+            let pick = Pick { tried: &[], turn: 0, random: 0, now: Instant::now() };
+            // Connections of another worker, as it were.
+            let _leases: Vec<_> =
+                (0..9).map(|_| routes[0].endpoints.load().pick(pick).expect("one")).collect();
+            thread::park_timeout(Duration::from_millis(1_200));
+            join(&scene.world, Pod::closed());
             read_to_end(&mut client);
             scene
         }

@@ -44,7 +44,12 @@ impl Outcome {
             Self::EndpointVanished => "The endpoint's host stopped answering.",
             Self::IdleTimeout => "No byte in either direction for the idle timeout.",
             Self::MaxDuration => "Older than the maximum connection duration.",
-            Self::Drained => "Ended by the gateway's own shutdown.",
+            Self::QuietDrain => "Ended by FIN at a quiet moment of a drain.",
+            Self::EndpointRemoved => {
+                "Its endpoint was removed, and `relay.on_endpoint_removed` has it ended."
+            }
+            Self::Rebalanced => "Ended by FIN at a quiet moment, as `relay.rebalance` asks.",
+            Self::Drained => "Reset when the time of the gateway's shutdown was over.",
             Self::Panicked => "A bug: the connection's task panicked. Please report it.",
         }
     }
