@@ -124,6 +124,8 @@ fn every_argument_has_help_and_every_example_can_be_typed() {
     let mut examples = 0;
     for page in pages.filter(|page| page.get_name() != "help") {
         let text = page.get_after_long_help().expect("examples").to_string();
+        // A shell joins a line that ends in a backslash to the next.
+        let text = text.replace("\\\n", "");
         for line in text.lines().filter(|line| line.starts_with("  diolkos ")) {
             let line = line.split(" > ").next().expect("a command");
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
