@@ -19,6 +19,8 @@ pub mod subset_key;
 pub mod table;
 pub mod tiers;
 
+mod budget;
+
 pub use balance::Balance;
 pub use endpoint::{Endpoint, EndpointState, Locality, Workload};
 pub use endpoint_set::{EndpointSet, Lease, Pick, Tried};

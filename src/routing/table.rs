@@ -8,15 +8,16 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use ahash::RandomState;
 use arc_swap::ArcSwap;
 
-use super::{EndpointSet, Host, SubsetKey};
+use super::{EndpointSet, Host, SubsetKey, budget::Budget};
 
 /// Every service that the gateway knows, exposed or not, by host.
 #[derive(Debug, Default)]
@@ -114,6 +115,8 @@ impl fmt::Display for Route {
 pub struct RouteState {
     connections: AtomicU32,
     turn: AtomicU64,
+    /// Made at the first replay.
+    replays: OnceLock<Box<Mutex<Budget>>>,
 }
 
 impl RouteState {
@@ -127,6 +130,15 @@ impl RouteState {
     #[must_use]
     pub fn next_turn(&self) -> u64 {
         self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// True when one more ClientHello may be sent a second time, which is then counted: 20 % of the
+    /// connections that picked an endpoint in the last 10 s, and 3 a second in any case.
+    #[must_use]
+    pub fn may_replay(&self, now: Instant) -> bool {
+        let budget = self.replays.get_or_init(Box::default);
+        let connections = self.turn.load(Ordering::Relaxed);
+        budget.lock().unwrap_or_else(PoisonError::into_inner).take(connections, now)
     }
 
     /// Counts one connection until the permit is dropped; `None` at `max` (Istio's
