@@ -58,6 +58,8 @@ pub trait Views: Send + Sync + 'static {
     fn server_info(&self) -> Value;
     /// Live connections that the filter lets through.
     fn connections(&self, filter: ConnectionFilter) -> Answer<Value>;
+    /// Connections that failed lately and that the filter lets through.
+    fn failures(&self, filter: &ConnectionFilter) -> Listing;
     /// What happens to a connection.
     fn explain(&self, query: ExplainQuery) -> Answer<Explanation>;
     /// The level of the log.
@@ -85,6 +87,19 @@ pub struct ConnectionFilter {
     pub endpoint: Option<IpAddr>,
     /// At most so many; 1,000 unless told.
     pub limit: Option<usize>,
+    /// Written without a value or with any: the last failures instead of what is alive.
+    pub failed: Option<String>,
+    /// `text` shows failures as lines for people.
+    pub format: Option<String>,
+}
+
+/// A list in two forms.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listing {
+    /// A line for each, for people.
+    pub text: String,
+    /// For programs.
+    pub json: Value,
 }
 
 impl ConnectionFilter {

@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::{
     access_log::AccessLog,
+    failures::Failures,
     listener::{Admission, DEFER_ACCEPT_SECONDS},
     relay::pipes::PipeBudget,
     worker::{Command, Peer, Shared, Worker},
@@ -40,10 +41,13 @@ pub mod refuse;
 pub mod relay;
 
 mod access_log;
+mod blame;
 mod config;
 mod connect;
 mod connection;
+mod failures;
 mod first_flight;
+mod handshake;
 mod leave;
 mod listener;
 mod loops;
@@ -60,6 +64,7 @@ mod worker;
 
 pub use access_log::{AccessLogConfig, Format, LogTo};
 pub use config::{Config, LeaveConfig, OnEndpointRemoved, RelayConfig};
+pub use failures::FailureView;
 pub use metrics::Ourselves;
 pub use quiet::QuietConfig;
 pub use route::ISTIO_ALPN;
@@ -152,6 +157,7 @@ impl Gateway {
             pipes: Arc::new(PipeBudget::new(self.config.relay.pipes_max)),
             metrics: Arc::default(),
             waiting: Arc::default(),
+            failures: Failures::default(),
             own_listeners: self.addresses.clone(),
             log: self.log,
             config: self.config,
@@ -305,6 +311,12 @@ impl Handle {
     #[must_use]
     pub fn ended(&self, outcome: outcome::Outcome) -> u64 {
         self.0.metrics.ended(outcome)
+    }
+
+    /// The last connections that failed: those that had a route first, each kind from the newest.
+    #[must_use]
+    pub fn failures(&self) -> Vec<FailureView> {
+        self.0.failures.list()
     }
 
     /// Connections accepted so far.

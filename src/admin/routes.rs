@@ -183,7 +183,15 @@ async fn connections(
     State(app): State<App>,
     query: Result<Query<ConnectionFilter>, QueryRejection>,
 ) -> Result<Response, Refusal> {
-    let shown = in_time(app.views.connections(asked(query)?), app.answer_timeout).await?;
+    let filter = asked(query)?;
+    if filter.failed.is_some() {
+        let failures = app.views.failures(&filter);
+        return Ok(match filter.format.as_deref() {
+            Some("text") => failures.text.into_response(),
+            _ => json(&failures.json),
+        });
+    }
+    let shown = in_time(app.views.connections(filter), app.answer_timeout).await?;
     Ok(json(&shown))
 }
 

@@ -136,6 +136,9 @@ fn questions_reach_the_views_as_they_were_asked() {
     assert_eq!(ask("GET /explain?sni=a&alnp=x").0, 400);
     let (_, text) = ask("GET /connections?source=10.0.0.7&limit=5");
     assert!(text.contains("Some(10.0.0.7)") && text.contains("\"limit\": 5"), "{text}");
+    let (_, text) = ask("GET /connections?failed&limit=5");
+    assert!(text.contains("\"failed_limit\": 5"), "{text}");
+    assert!(ask("GET /connections?failed&format=text").1.ends_with("a line\n"));
     assert_eq!(ask("GET /connections?limit=-1").0, 400);
     assert_eq!(ask("GET /connections?srouce=10.0.0.7").0, 400);
 }

@@ -2,6 +2,8 @@
 //!
 //! The only shapes that are serialised. Must not know: HTTP.
 
+mod failures;
+
 use std::{
     net::SocketAddr,
     sync::{Arc, PoisonError},
@@ -18,7 +20,7 @@ use super::{
     status::Status,
 };
 use crate::{
-    admin::{Answer, ConnectionFilter, ExplainQuery, Explanation, Port, Readiness, Views},
+    admin::{Answer, ConnectionFilter, ExplainQuery, Explanation, Listing, Port, Readiness, Views},
     config::Settings,
     gateway::{ConnectionView, Handle},
     manifests::Asks,
@@ -137,6 +139,12 @@ impl Views for AppViews {
             let shown = all.iter().filter(|c| is_wanted(c, &filter)).take(filter.limit());
             json!({ "live": live, "connections": shown.map(connection).collect::<Vec<_>>() })
         })
+    }
+
+    fn failures(&self, filter: &ConnectionFilter) -> Listing {
+        let gateway = self.gateway.borrow().clone();
+        let failures = gateway.map(|gateway| gateway.failures()).unwrap_or_default();
+        failures::listing(&failures, filter)
     }
 
     fn explain(&self, query: ExplainQuery) -> Answer<Explanation> {

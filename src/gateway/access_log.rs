@@ -18,7 +18,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{outcome::Outcome, report::HelloFacts};
+use super::{handshake::HandshakeEnd, outcome::Outcome, report::HelloFacts};
 use crate::{
     routing::{Endpoint, Route},
     telemetry::escape,
@@ -115,6 +115,8 @@ pub(super) struct Line<'a> {
     pub(super) started: SystemTime,
     pub(super) duration: Duration,
     pub(super) outcome: Outcome,
+    /// How the TLS handshake with the endpoint ended; `None` where there was none.
+    pub(super) handshake: Option<HandshakeEnd>,
     pub(super) detail: Option<&'static str>,
     pub(super) last_error: Option<&'a str>,
     pub(super) attempts: u32,
@@ -211,7 +213,7 @@ fn write_all(entries: &Receiver<Entry>, mut file: impl Write) {
 
 impl Line<'_> {
     /// What the client asked for, made harmless.
-    fn server_name(&self) -> Option<String> {
+    pub(super) fn server_name(&self) -> Option<String> {
         let name = self.hello?.server_name.as_deref()?;
         // The text format separates fields by spaces.
         Some(escape(name).to_string().replace(' ', "\\x20"))
@@ -226,6 +228,20 @@ impl Line<'_> {
         reason
     }
 
+    /// The last try that failed and, in Envoy's place for it, what went wrong with TLS.
+    fn transport_failure(&self) -> Option<String> {
+        let wrong = self.handshake.filter(|end| *end != HandshakeEnd::Ok);
+        let tls = wrong.map(|end| match end.ended_by() {
+            "-" => format!("tls: {}", end.class()),
+            side => format!("tls: {} by {side}", end.class()),
+        });
+        let error = self.last_error.map(|error| escape(error.as_bytes()).to_string());
+        match (error, tls) {
+            (Some(error), Some(tls)) => Some(format!("{error}; {tls}")),
+            (error, tls) => error.or(tls),
+        }
+    }
+
     /// Envoy's response code details, for those who grep for them.
     fn code_details(&self) -> Option<&'static str> {
         (self.outcome.flags() == "NR").then_some("filter_chain_not_found")
@@ -233,7 +249,7 @@ impl Line<'_> {
 }
 
 /// `2026-11-22T19:28:20.123Z`, as Istio writes it (RFC 3339, UTC, milliseconds).
-fn timestamp(time: SystemTime) -> String {
+pub(super) fn timestamp(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil(days);
@@ -255,6 +271,9 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
+
+#[cfg(test)]
+pub(super) use text::tests::line as sample;
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 //!
 //! `connectTimeout` bounds the stage. A try is cut short only while another candidate is left; the
 //! last has the rest of the time. The result of a connect is learned from the first write, so the
-//! ClientHello is written here. Must not know: what a ClientHello is, or what is written later.
+//! ClientHello is written here. Must not know: what a ClientHello is, or what counts as an answer.
 
 use std::{
     future::poll_fn,
@@ -14,7 +14,13 @@ use std::{
 
 use tokio::{io::Interest, net::TcpStream, time::Instant};
 
-use super::{outcome::Outcome, report::Report, worker::Worker};
+use super::{
+    blame::{Blame, Court},
+    first_flight::Answer,
+    outcome::Outcome,
+    report::Report,
+    worker::Worker,
+};
 use crate::{
     net,
     routing::{Endpoint, EndpointSet, Lease, Pick, Route, Tried},
@@ -29,6 +35,7 @@ pub(super) struct Dialer {
     /// bring each connection to the same dead one first.
     turn: u64,
     tried: Tried,
+    blame: Blame,
     deadline: Instant,
     try_timeout: Duration,
 }
@@ -53,12 +60,52 @@ impl Dialer {
         let deadline = Instant::now() + set.policy().connect_timeout;
         let try_timeout = worker.config().try_timeout;
         let turn = route.state.next_turn();
-        Self { route, set, turn, tried: Tried::new(), deadline, try_timeout }
+        let (tried, blame) = (Tried::new(), Blame::default());
+        Self { route, set, turn, tried, blame, deadline, try_timeout }
     }
 
     /// True while there is an endpoint that was not tried.
-    pub(super) fn has_next(&self) -> bool {
+    fn has_next(&self) -> bool {
         self.tried.len() < self.set.endpoints().len()
+    }
+
+    /// True while there is one that was not tried and is no worse than this one: an ejected
+    /// endpoint is worth no hurry at one in service.
+    pub(super) fn has_better(&self, endpoint: &Endpoint) -> bool {
+        let now = Instant::now().into_std();
+        self.set.has_good(&self.tried, now)
+            || (self.has_next() && endpoint.state.ejection().is_some())
+    }
+
+    /// Takes note of how an endpoint answered the hello, for those who come after.
+    pub(super) fn judge(&mut self, worker: &Worker, endpoint: &Arc<Endpoint>, answer: &Answer) {
+        let mut blame = std::mem::take(&mut self.blame);
+        match answer {
+            Answer::Failed(failure, _) => blame.failed(self.court(worker), endpoint, *failure),
+            Answer::Settled(_) if answer.is_server_hello() => {
+                blame.answered(self.court(worker), endpoint);
+            }
+            Answer::Settled(_) | Answer::Ended(_) => {}
+        }
+        self.blame = blame;
+    }
+
+    fn court<'a>(&'a self, worker: &'a Worker) -> Court<'a> {
+        let metrics = &*worker.shared().metrics;
+        Court { set: &self.set, route: &self.route, metrics }
+    }
+
+    /// True when the hello may be sent to another endpoint: there is one, and the route's budget
+    /// has a replay left, which is then taken.
+    pub(super) fn may_replay(&self, worker: &Worker) -> bool {
+        if !self.has_next() {
+            return false;
+        }
+        let granted = self.route.state.may_replay(Instant::now().into_std());
+        if !granted {
+            worker.shared().metrics.replay_denied();
+        }
+        granted
     }
 
     /// Connects to an endpoint that was not tried yet and writes what it takes of `first`, at
@@ -76,7 +123,7 @@ impl Dialer {
         loop {
             let Some(lease) = self.pick(worker) else { return Err(last) };
             report.trying(lease.endpoint());
-            let patience = if self.has_next() {
+            let patience = if self.has_better(lease.endpoint()) {
                 self.deadline.min(Instant::now() + self.try_timeout)
             } else {
                 self.deadline
@@ -92,6 +139,7 @@ impl Dialer {
             match connected {
                 Ok((stream, written)) => return Ok(Dialled { stream, lease, written }),
                 Err(error) => {
+                    self.court(worker).unreachable(lease.endpoint(), &error);
                     report.try_failed(&error);
                     last = match error {
                         DialError::Timeout => Outcome::ConnectTimeout,

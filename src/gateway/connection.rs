@@ -7,8 +7,10 @@
 use std::rc::Rc;
 
 use super::{
+    blame::Court,
     connect::Dialer,
     first_flight::{Answer, Failure, FirstFlight},
+    handshake::HandshakeEnd,
     outcome::{Outcome, Stage},
     refuse::{alert_for, dismiss, refuse},
     registry::{Limits, Stuck},
@@ -21,6 +23,7 @@ use super::{
     sniff::sniff,
     worker::Worker,
 };
+use crate::routing::Fault;
 
 /// Serves one accepted connection to its end.
 ///
@@ -39,6 +42,8 @@ pub(super) async fn run(worker: Rc<Worker>, mut report: Box<Report>) {
             Box::pin(refuse(&worker, &connection.downstream, word)).await;
         }
         Err(End::Alerted(alert)) => {
+            let description = alert.get(6).copied().unwrap_or_default();
+            connection.handshake.set(Some(HandshakeEnd::Alert(Side::Upstream, description)));
             report.end(Outcome::FirstFlightFailed);
             Box::pin(refuse(&worker, &connection.downstream, Some(alert))).await;
         }
@@ -94,10 +99,13 @@ async fn open(worker: &Rc<Worker>, report: &mut Report) -> Result<Opening, End> 
             Err(outcome) => return Err(flight.take_alert().map_or(outcome.into(), End::Alerted)),
         };
         connection.enter(Stage::FirstFlight);
-        let patience = worker.config().server_hello_timeout.filter(|_| dialer.has_next());
-        let upstream = dialled.stream;
-        match flight.run(worker, &connection, &upstream, dialled.written, patience).await {
-            Answer::Failed(failure, opening) if may_replay(&flight, failure, &dialer) => {
+        let (upstream, endpoint) = (dialled.stream, dialled.lease.endpoint());
+        let patience = worker.config().server_hello_timeout.filter(|_| dialer.has_better(endpoint));
+        let answer = flight.run(worker, &connection, &upstream, dialled.written, patience).await;
+        dialer.judge(worker, endpoint, &answer);
+        connection.handshake.set(answer.handshake_end());
+        match answer {
+            Answer::Failed(failure, opening) if may_replay(worker, &flight, failure, &dialer) => {
                 report.try_failed(failure.as_str());
                 worker.shared().metrics.replayed();
                 if failure == Failure::Alert {
@@ -130,11 +138,11 @@ async fn open(worker: &Rc<Worker>, report: &mut Report) -> Result<Opening, End> 
     }
 }
 
-/// Another endpoint is asked while there is one; because of an alert only once, since the client
-/// may well deserve it.
-fn may_replay(flight: &FirstFlight, failure: Failure, dialer: &Dialer) -> bool {
+/// Another endpoint is asked while there is one and the route's budget allows; because of an alert
+/// only once, since the client may well deserve it.
+fn may_replay(worker: &Worker, flight: &FirstFlight, failure: Failure, dialer: &Dialer) -> bool {
     let asked_enough = failure == Failure::Alert && flight.asked_another();
-    dialer.has_next() && !asked_enough
+    !asked_enough && dialer.may_replay(worker)
 }
 
 /// Ends both sockets as the relay ended, and records it.
@@ -142,6 +150,13 @@ async fn close(worker: &Worker, report: &mut Report, end: RelayEnd) {
     let connection = Rc::clone(report.connection());
     let Some(served) = connection.served.get() else { return };
     let (downstream, upstream) = (&connection.downstream, &served.upstream);
+    let reset = RelayEnd::Peers(Verdict::Lost(Side::Upstream, Loss::Reset));
+    if let (true, (_, 0), Some(route)) = (end == reset, connection.bytes(), connection.route.get())
+    {
+        // A reset before any byte counts wherever it comes.
+        let (set, metrics) = (route.endpoints.load(), &*worker.shared().metrics);
+        Court { set: &set, route, metrics }.count(served.lease.endpoint(), Fault::Connection);
+    }
     let outcome = match end {
         RelayEnd::Peers(Verdict::Finished) => Outcome::Finished,
         RelayEnd::Peers(Verdict::Lost(side, loss)) => {

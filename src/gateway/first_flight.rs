@@ -11,12 +11,13 @@
 use std::{
     io,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::net::TcpStream;
 
 use super::{
+    handshake::{HandshakeEnd, Watch},
     outcome::Outcome,
     registry::Connection,
     relay::{Opening, machine::Side},
@@ -38,6 +39,8 @@ pub(super) struct FirstFlight {
     hello_len: usize,
     early_data: bool,
     client_ended: bool,
+    /// When the hello went to the endpoint that is asked now.
+    asked: Instant,
     /// The alert of the endpoint before, when the same hello is tried a second time for it.
     alert: Option<Vec<u8>>,
 }
@@ -54,6 +57,26 @@ pub(super) enum Answer {
     Ended(Outcome),
 }
 
+impl Answer {
+    /// How the handshake would have ended, if nothing came after this.
+    pub(super) fn handshake_end(&self) -> Option<HandshakeEnd> {
+        match self {
+            Self::Settled(_) => None,
+            Self::Failed(failure, opening) => {
+                let alert = opening.to_downstream.get(6).copied().unwrap_or_default();
+                Some(failure.handshake_end(alert))
+            }
+            Self::Ended(_) => Some(HandshakeEnd::ClientLeft),
+        }
+    }
+
+    /// True when the endpoint answered by a ServerHello.
+    pub(super) fn is_server_hello(&self) -> bool {
+        let Self::Settled(opening) = self else { return false };
+        opening.watch.as_ref().is_some_and(|watch| watch.has_server_hello())
+    }
+}
+
 /// How an endpoint failed before its first byte was passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -68,6 +91,16 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// What it means for the handshake; `alert` is the description of one.
+    fn handshake_end(self, alert: u8) -> HandshakeEnd {
+        match self {
+            Self::Reset => HandshakeEnd::ResetBeforeHello,
+            Self::Closed => HandshakeEnd::ClosedAfterHello,
+            Self::Silent => HandshakeEnd::ServerHelloTimeout,
+            Self::Alert => HandshakeEnd::Alert(Side::Upstream, alert),
+        }
+    }
+
     /// For the log.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
@@ -87,6 +120,7 @@ impl FirstFlight {
             early_data: sniffed.hello.early_data,
             wire: sniffed.wire,
             client_ended: false,
+            asked: Instant::now(),
             alert: None,
         }
     }
@@ -130,6 +164,7 @@ impl FirstFlight {
         patience: Option<Duration>,
     ) -> Answer {
         let mut attempt = Attempt { written, finished: false };
+        self.asked = worker.now();
         if !self.is_replayable() {
             return Answer::Settled(self.opening(&attempt));
         }
@@ -186,6 +221,7 @@ impl FirstFlight {
                 if !replayable_still {
                     let mut opening = self.opening(attempt);
                     opening.to_upstream.extend_from_slice(bytes);
+                    self.show(&mut opening, Side::Downstream, bytes);
                     return Poll::Ready(Answer::Settled(opening));
                 }
                 self.wire.extend_from_slice(bytes);
@@ -235,7 +271,8 @@ impl FirstFlight {
             Ok(0) => Answer::Failed(Failure::Closed, Opening { upstream_ended: true, ..opening }),
             Ok(n) => {
                 let bytes = scratch.get(..n).unwrap_or_default();
-                let opening = Opening { to_downstream: bytes.to_vec(), ..opening };
+                let mut opening = Opening { to_downstream: bytes.to_vec(), ..opening };
+                self.show(&mut opening, Side::Upstream, bytes);
                 if is_fatal_alert(bytes) {
                     Answer::Failed(Failure::Alert, opening)
                 } else {
@@ -252,11 +289,21 @@ impl FirstFlight {
 
     /// What the relay begins with.
     fn opening(&self, attempt: &Attempt) -> Opening {
-        Opening {
+        let mut opening = Opening {
             to_upstream: self.wire.get(attempt.written..).unwrap_or_default().to_vec(),
             downstream_ended: self.client_ended,
             downstream_finished: attempt.finished,
+            watch: Some(Box::new(Watch::new(self.early_data, self.asked))),
             ..Opening::default()
+        };
+        let behind = self.wire.get(self.hello_len..).unwrap_or_default();
+        self.show(&mut opening, Side::Downstream, behind);
+        opening
+    }
+
+    fn show(&self, opening: &mut Opening, from: Side, bytes: &[u8]) {
+        if let Some(watch) = &mut opening.watch {
+            watch.look(from, bytes, self.asked);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! the table, never from the network. Must not know: the text format.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,7 +13,7 @@ use std::{
 
 use ahash::RandomState;
 
-use super::{outcome::Outcome, worker::Shared};
+use super::{handshake::HandshakeEnd, outcome::Outcome, worker::Shared};
 use crate::{
     metrics::{self, Samples, names},
     routing::{Endpoint, Route, RouteTable, Service, Workload},
@@ -30,8 +30,13 @@ pub(super) struct Metrics {
     dials_ok: AtomicU64,
     dials_failed: AtomicU64,
     replays: AtomicU64,
+    replays_denied: AtomicU64,
+    ejections: AtomicU64,
+    returns: AtomicU64,
     splice_fallbacks: AtomicU64,
     series: Mutex<HashMap<SeriesKey, Arc<Series>, RandomState>>,
+    /// Those that did not end well; the others are counted in their series.
+    handshakes: Mutex<HashMap<(Arc<Service>, HandshakeEnd), u64, RandomState>>,
 }
 
 /// A series is one service reached at one workload.
@@ -43,6 +48,7 @@ pub(super) struct Series {
     service: Arc<Service>,
     workload: Arc<Workload>,
     opened: AtomicU64,
+    handshakes: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,
     closed: [AtomicU64; Outcome::ALL.len()],
@@ -59,8 +65,12 @@ impl Default for Metrics {
             dials_ok: AtomicU64::default(),
             dials_failed: AtomicU64::default(),
             replays: AtomicU64::default(),
+            replays_denied: AtomicU64::default(),
+            ejections: AtomicU64::default(),
+            returns: AtomicU64::default(),
             splice_fallbacks: AtomicU64::default(),
             series: Mutex::default(),
+            handshakes: Mutex::default(),
         }
     }
 }
@@ -113,8 +123,26 @@ impl Metrics {
         add(&self.replays, 1);
     }
 
+    pub(super) fn replay_denied(&self) {
+        add(&self.replays_denied, 1);
+    }
+
+    pub(super) fn ejected(&self) {
+        add(&self.ejections, 1);
+    }
+
+    pub(super) fn returned(&self) {
+        add(&self.returns, 1);
+    }
+
     pub(super) fn splice_fallback(&self) {
         add(&self.splice_fallbacks, 1);
+    }
+
+    /// A handshake that did not end well.
+    pub(super) fn handshake_failed(&self, service: &Arc<Service>, end: HandshakeEnd) {
+        let mut all = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
+        *all.entry((Arc::clone(service), end)).or_default() += 1;
     }
 
     /// The series of a route at an endpoint, made when it is new.
@@ -126,6 +154,7 @@ impl Metrics {
                 service: Arc::clone(service),
                 workload: Arc::clone(workload),
                 opened: AtomicU64::default(),
+                handshakes: AtomicU64::default(),
                 received: AtomicU64::default(),
                 sent: AtomicU64::default(),
                 closed: [const { AtomicU64::new(0) }; Outcome::ALL.len()],
@@ -139,6 +168,21 @@ impl Metrics {
         all.retain(|(service, _), series| {
             table.service(service.host.as_str()).is_some() || Arc::strong_count(series) > 1
         });
+        let mut failed = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.retain(|(service, _), _| table.service(service.host.as_str()).is_some());
+    }
+
+    /// Handshakes by service, class and who ended them, summed.
+    fn handshakes(&self) -> BTreeMap<(Arc<str>, &'static str, &'static str), u64> {
+        let mut sums = BTreeMap::new();
+        let mut add = |service: &Service, end: HandshakeEnd, n| {
+            let key = (Arc::from(service.host.as_str()), end.class(), end.ended_by());
+            *sums.entry(key).or_default() += n;
+        };
+        self.each_series(|series| add(&series.service, HandshakeEnd::Ok, read(&series.handshakes)));
+        let failed = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.iter().for_each(|((service, end), n)| add(service, *end, *n));
+        sums
     }
 
     fn each_series(&self, mut look: impl FnMut(&Series)) {
@@ -150,6 +194,11 @@ impl Metrics {
 impl Series {
     pub(super) fn opened(&self) {
         add(&self.opened, 1);
+    }
+
+    /// A handshake is through.
+    pub(super) fn handshake(&self) {
+        add(&self.handshakes, 1);
     }
 
     pub(super) fn closed(&self, outcome: Outcome) {
@@ -231,6 +280,9 @@ fn register_counts(shared: &Arc<Shared>, registry: &mut metrics::Metrics) {
     plain(&names::CONNECTIONS_ACTIVE, |s| s.admission.live() as u64);
     plain(&names::CONNECTIONS_MAX, |s| s.admission.max() as u64);
     plain(&names::REPLAYS, |s| read(&s.metrics.replays));
+    plain(&names::REPLAYS_DENIED, |s| read(&s.metrics.replays_denied));
+    plain(&names::EJECTIONS, |s| read(&s.metrics.ejections));
+    plain(&names::EJECTIONS_ENDED, |s| read(&s.metrics.returns));
     plain(&names::SPLICE_FALLBACKS, |s| read(&s.metrics.splice_fallbacks));
     plain(&names::PIPES_OPEN, |s| s.pipes.made() as u64);
     plain(&names::PIPE_SHORTAGES, |s| s.pipes.denied());
@@ -241,6 +293,12 @@ fn register_counts(shared: &Arc<Shared>, registry: &mut metrics::Metrics) {
     registry.collect(&names::CONNECTIONS, move |samples| {
         for outcome in Outcome::ALL {
             samples.put(&[outcome.reason()], of.metrics.ended(outcome));
+        }
+    });
+    let of = Arc::clone(shared);
+    registry.collect(&names::HANDSHAKES, move |samples| {
+        for ((service, class, by), n) in of.metrics.handshakes() {
+            samples.put(&[&service, class, by], n);
         }
     });
     let of = Arc::clone(shared);

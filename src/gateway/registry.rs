@@ -15,6 +15,7 @@ use slab::Slab;
 use tokio::net::TcpStream;
 
 use super::{
+    handshake::HandshakeEnd,
     metrics::Series,
     outcome::{Outcome, Stage},
     relay::machine::{Loss, Side},
@@ -41,6 +42,8 @@ pub(super) struct Connection {
     spliced: Cell<bool>,
     /// Whom the last byte was taken from.
     spoke: Cell<Side>,
+    /// How its TLS handshake ended, as soon as that is known.
+    pub(super) handshake: Cell<Option<HandshakeEnd>>,
     signal: Cell<Option<Signal>>,
     waker: RefCell<Option<Waker>>,
     stuck: Cell<Stuck>,
@@ -118,6 +121,7 @@ impl Connection {
             sent: Cell::new(0),
             spliced: Cell::new(false),
             spoke: Cell::new(Side::Downstream),
+            handshake: Cell::new(None),
             signal: Cell::new(None),
             waker: RefCell::new(None),
             stuck: Cell::default(),

@@ -9,26 +9,29 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
-    time::Duration,
+    task::{Context, Poll, ready},
 };
 
 use tokio::net::TcpStream;
 
+pub(super) use self::{abort::pass_reset, opening::Opening};
 use self::{
     copy::Leftover,
     machine::{Event, Flow, Loss, Machine, Side, Step, Verdict},
     pipes::Pipe,
 };
 use super::{
+    handshake::{PATIENCE, Watch},
     outcome::Outcome,
     registry::{Connection, Signal, Stuck},
     worker::Worker,
 };
 use crate::net;
 
+mod abort;
 pub(super) mod copy;
 pub mod machine;
+mod opening;
 pub mod pipes;
 pub(super) mod splice;
 
@@ -40,21 +43,6 @@ const BULK_READ: usize = 32 * 1024;
 const BULK_READS: u8 = 3;
 /// A splice that moved less than this sends the flow back to copying.
 const QUIET_READ: usize = 8 * 1024;
-
-/// What the first flight left for the relay to begin with.
-#[derive(Debug, Default)]
-pub(super) struct Opening {
-    /// Taken from the client, not delivered yet.
-    pub(super) to_upstream: Vec<u8>,
-    /// Taken from the endpoint, not delivered yet.
-    pub(super) to_downstream: Vec<u8>,
-    /// The client's FIN was read.
-    pub(super) downstream_ended: bool,
-    /// The client's FIN was passed on.
-    pub(super) downstream_finished: bool,
-    /// The endpoint's FIN was read.
-    pub(super) upstream_ended: bool,
-}
 
 /// How the relay ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,6 +64,8 @@ pub(super) struct Relay {
     machine: Machine,
     up: Hand,
     down: Hand,
+    /// Until the handshake is through.
+    watch: Option<Box<Watch>>,
 }
 
 /// What one flow holds between wakes.
@@ -94,27 +84,19 @@ enum Pumped {
 }
 
 impl Relay {
-    pub(super) fn new(worker: Rc<Worker>, connection: Rc<Connection>, opening: Opening) -> Self {
+    pub(super) fn new(
+        worker: Rc<Worker>,
+        connection: Rc<Connection>,
+        mut opening: Opening,
+    ) -> Self {
         let now = worker.now();
-        let mut machine = Machine::new();
-        let mut note = |event| machine.on(event, now);
-        note(Event::Took(Flow::UP, opening.to_upstream.len()));
-        note(Event::Took(Flow::DOWN, opening.to_downstream.len()));
+        let machine = opening.machine(now);
         if !opening.to_downstream.is_empty() {
             connection.note_taken(Side::Upstream, opening.to_downstream.len());
         }
-        if opening.downstream_ended {
-            note(Event::Ended(Flow::UP));
-        }
-        if opening.downstream_finished {
-            note(Event::Finished(Flow::UP));
-        }
-        if opening.upstream_ended {
-            note(Event::Ended(Flow::DOWN));
-        }
         let hand = |bytes| Hand { leftover: Leftover::new(bytes), ..Hand::default() };
         let (up, down) = (hand(opening.to_upstream), hand(opening.to_downstream));
-        Self { worker, connection, machine, up, down }
+        Self { worker, connection, machine, up, down, watch: opening.watch }
     }
 
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<RelayEnd> {
@@ -232,6 +214,9 @@ impl Relay {
                 self.took(flow, n);
                 if n > 0 {
                     let bytes = scratch.get(..n).unwrap_or_default();
+                    if self.watch.is_some() {
+                        self.watch_bytes(flow, bytes);
+                    }
                     match copy::pass(sink, context, bytes) {
                         Ok((written, leftover)) => {
                             self.hand(flow).leftover = leftover;
@@ -340,7 +325,33 @@ impl Relay {
     }
 
     fn note(&mut self, event: Event) {
-        self.machine.on(event, self.worker.now());
+        let now = self.worker.now();
+        self.machine.on(event, now);
+        match (&mut self.watch, event) {
+            (None, _) => {}
+            (Some(watch), Event::Ended(flow)) => watch.end(flow.source(), None, now),
+            (Some(watch), Event::Lost(side, loss)) => watch.end(side, Some(loss), now),
+            (Some(_), _) => {}
+        }
+    }
+
+    /// Shows bytes to the watch, and lets it go when it has seen enough.
+    fn watch_bytes(&mut self, flow: Flow, bytes: &[u8]) {
+        let now = self.worker.now();
+        let Some(watch) = &mut self.watch else { return };
+        watch.look(flow.source(), bytes, now);
+        if watch.is_over() {
+            self.settle_watch();
+        }
+    }
+
+    /// Writes down how the handshake ended, or what it looks like if this is the end.
+    fn settle_watch(&mut self) {
+        if let Some(watch) = self.watch.take() {
+            let patience = self.worker.config().server_hello_timeout;
+            let end = watch.verdict(self.worker.now(), patience.unwrap_or(PATIENCE));
+            self.connection.handshake.set(Some(end));
+        }
     }
 
     fn hand(&mut self, flow: Flow) -> &mut Hand {
@@ -352,7 +363,10 @@ impl Future for Relay {
     type Output = RelayEnd;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<RelayEnd> {
-        self.get_mut().poll_end(context)
+        let relay = self.get_mut();
+        let end = ready!(relay.poll_end(context));
+        relay.settle_watch();
+        Poll::Ready(end)
     }
 }
 
@@ -360,21 +374,4 @@ impl std::fmt::Debug for Relay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Relay").field("machine", &self.machine).finish_non_exhaustive()
     }
-}
-
-/// Resets both sockets on their close: the lost one, and the other once its send queue is empty
-/// or `linger` has passed. There is no event for an empty send queue, so it is polled at 1, 2,
-/// 4 … 64 ms.
-pub(super) async fn pass_reset(other: &TcpStream, lost: &TcpStream, linger: Duration) {
-    net::reset_on_close(lost);
-    let deadline = tokio::time::Instant::now() + linger;
-    let mut pause = Duration::from_millis(1);
-    while net::sys::unacknowledged(other).is_ok_and(|bytes| bytes > 0) {
-        if tokio::time::Instant::now() >= deadline {
-            break;
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(64));
-    }
-    net::reset_on_close(other);
 }

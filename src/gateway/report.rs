@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 use super::{
     access_log::Line,
     client_hello::{ClientHello, ServerName},
+    failures::{self, FailureView},
+    handshake::HandshakeEnd,
     loops::Wait,
     metrics::Series,
     outcome::Outcome,
@@ -146,9 +148,20 @@ impl Report {
         }
         let shared = self.worker.shared();
         shared.metrics.end(outcome);
-        if let Some(served) = self.connection.served.get() {
-            publish(&self.connection, &served.series);
+        let connection = &*self.connection;
+        let (route, handshake) = (connection.route.get(), connection.handshake.get());
+        if let Some(served) = connection.served.get() {
+            publish(connection, &served.series);
             served.series.closed(outcome);
+            if handshake == Some(HandshakeEnd::Ok) {
+                served.series.handshake();
+            }
+        }
+        if let (Some(route), Some(end)) = (route, handshake.filter(|h| *h != HandshakeEnd::Ok)) {
+            shared.metrics.handshake_failed(&route.service, end);
+        }
+        if failures::is_failure(outcome, handshake) {
+            shared.failures.push(FailureView::new(&self.line(outcome)));
         }
         if outcome != Outcome::Probe && shared.log.is_on() {
             shared.log.write(&self.line(outcome));
@@ -167,6 +180,7 @@ impl Report {
             started: self.started,
             duration: connection.accepted.elapsed(),
             outcome,
+            handshake: connection.handshake.get(),
             detail: self.detail,
             last_error: self.last_error.as_deref(),
             attempts: self.attempts,

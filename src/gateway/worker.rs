@@ -21,6 +21,7 @@ use super::{
     Config,
     access_log::AccessLog,
     connection,
+    failures::Failures,
     leave::{
         self,
         census::{self, Census},
@@ -50,6 +51,7 @@ pub(super) struct Shared {
     pub(super) table: Arc<SharedTable>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) log: AccessLog,
+    pub(super) failures: Failures,
     pub(super) admission: Arc<Admission>,
     pub(super) pipes: Arc<PipeBudget>,
     pub(super) waiting: Arc<Waiting>,

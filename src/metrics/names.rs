@@ -134,6 +134,15 @@ metrics! {
         &["result"], "Tries to reach an endpoint, by result";
     REPLAYS "diolkos_replays_total" Counter Count
         &[], "ClientHellos sent again to another endpoint";
+    REPLAYS_DENIED "diolkos_replays_denied_total" Counter Count
+        &[], "ClientHellos not sent again because too many were";
+    EJECTIONS "diolkos_ejections_total" Counter Count
+        &[], "Ejections of an endpoint, those after a failed probe included";
+    EJECTIONS_ENDED "diolkos_ejections_ended_total" Counter Count
+        &[], "Ejected endpoints that answered again";
+    HANDSHAKES "diolkos_handshakes_total" Counter Count
+        &["destination_service", "class", "ended_by"],
+        "TLS handshakes with endpoints, by how they ended as seen from outside";
     SPLICE_FALLBACKS "diolkos_splice_fallbacks_total" Counter Count
         &[], "Workers that copy because the kernel refused splice";
 

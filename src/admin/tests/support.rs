@@ -15,8 +15,8 @@ use std::{
 use serde_json::{Value, json};
 
 use super::super::{
-    Answer, ConnectionFilter, ExplainQuery, Explanation, Port, Readiness, ReadinessGuards, Server,
-    Views, server,
+    Answer, ConnectionFilter, ExplainQuery, Explanation, Listing, Port, Readiness, ReadinessGuards,
+    Server, Views, server,
 };
 use crate::routing::{Endpoint, EndpointSet, Policy};
 
@@ -77,6 +77,10 @@ impl Views for Fake {
         Box::pin(async move {
             json!({"asked": format!("{:?}", filter.source), "limit": filter.limit()})
         })
+    }
+
+    fn failures(&self, filter: &ConnectionFilter) -> Listing {
+        Listing { text: "a line\n".into(), json: json!({"failed_limit": filter.limit()}) }
     }
 
     fn explain(&self, query: ExplainQuery) -> Answer<Explanation> {

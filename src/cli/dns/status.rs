@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    admin::{Answer, ConnectionFilter, ExplainQuery, Explanation, Readiness, Views},
+    admin::{Answer, ConnectionFilter, ExplainQuery, Explanation, Listing, Readiness, Views},
     metrics::{Metrics, names},
     routing::EndpointSet,
 };
@@ -58,6 +58,10 @@ impl Views for Status {
 
     fn connections(&self, _filter: ConnectionFilter) -> Answer<Value> {
         Box::pin(std::future::ready(Value::Null))
+    }
+
+    fn failures(&self, _filter: &ConnectionFilter) -> Listing {
+        Listing::default()
     }
 
     fn explain(&self, query: ExplainQuery) -> Answer<Explanation> {

@@ -10,7 +10,6 @@ use super::{Line, timestamp};
 /// One line with its newline.
 pub(super) fn format(line: &Line<'_>) -> String {
     let mut out = String::with_capacity(384);
-    let failure = line.last_error.map(|e| crate::telemetry::escape(e.as_bytes()));
     // Writing to a String does not fail.
     let _ = writeln!(
         out,
@@ -21,7 +20,7 @@ pub(super) fn format(line: &Line<'_>) -> String {
         flags = line.outcome.flags(),
         code_details = or_dash(line.code_details()),
         termination = line.reason(),
-        failure = or_dash(failure),
+        failure = or_dash(line.transport_failure()),
         received = line.received,
         sent = line.sent,
         duration = line.duration.as_millis(),
@@ -40,18 +39,19 @@ fn or_dash(value: Option<impl Display>) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::gateway) mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
     use crate::gateway::outcome::Outcome;
 
     /// A refused connection from a hostile client.
-    pub(in super::super) fn line() -> Line<'static> {
+    pub(in crate::gateway) fn line() -> Line<'static> {
         Line {
             started: SystemTime::UNIX_EPOCH,
             duration: Duration::from_millis(12),
             outcome: Outcome::UnknownName,
+            handshake: None,
             detail: None,
             last_error: None,
             attempts: 0,
