@@ -105,11 +105,11 @@ enum Phase {
     Asked,
     /// A ServerHello came.
     Answered,
-    /// TLS 1.3: the client's second flight began then; the endpoint answered it at most by one
-    /// record of the length of an alert.
+    /// TLS 1.3: the client's second flight began then. The endpoint answered it at most by one
+    /// record of the length of an alert; true when that came at once, and out of the blue.
     SecondFlight {
         since: Instant,
-        alerted: bool,
+        answered: Option<bool>,
     },
     /// TLS 1.3: the first encrypted record of the client has the length of an alert.
     ClientAlerted,
@@ -142,7 +142,7 @@ impl Watch {
         let mut records = std::mem::take(records);
         let understood = records.read(bytes, |record| match from {
             Side::Downstream => self.client_said(record, now),
-            Side::Upstream => self.server_said(record),
+            Side::Upstream => self.server_said(record, now),
         });
         match from {
             Side::Downstream => self.client = records,
@@ -192,14 +192,25 @@ impl Watch {
                 Some(Side::Downstream) => HandshakeEnd::ClientLeft,
                 None => HandshakeEnd::Unfinished,
             },
-            Phase::SecondFlight { since, .. } => match self.ended {
-                Some((Side::Upstream, at, _)) if at.saturating_duration_since(since) <= AT_ONCE => {
+            Phase::SecondFlight { since, answered } => {
+                let ended = match self.ended {
+                    Some((Side::Upstream, at, _)) => is_at_once(since, at),
+                    _ => false,
+                };
+                // The client that got the alert may be gone before the endpoint is.
+                if ended || answered == Some(true) {
                     HandshakeEnd::SuspectedAuthFailure(Side::Upstream)
+                } else {
+                    HandshakeEnd::Ok
                 }
-                _ => HandshakeEnd::Ok,
-            },
+            }
             Phase::ClientAlerted => HandshakeEnd::SuspectedAuthFailure(Side::Downstream),
         }
+    }
+
+    /// Right after the second flight, and not in answer to an end of the client.
+    fn is_sudden(&self, since: Instant, now: Instant) -> bool {
+        self.ended.is_none() && is_at_once(since, now)
     }
 
     fn client_said(&mut self, record: Record, now: Instant) {
@@ -209,13 +220,13 @@ impl Watch {
             }
             (Phase::Answered, Record::Encrypted(ENCRYPTED_ALERT)) => Phase::ClientAlerted,
             (Phase::Answered | Phase::ClientAlerted, Record::Encrypted(_)) => {
-                Phase::SecondFlight { since: now, alerted: false }
+                Phase::SecondFlight { since: now, answered: None }
             }
             (phase, _) => phase,
         };
     }
 
-    fn server_said(&mut self, record: Record) {
+    fn server_said(&mut self, record: Record, now: Instant) {
         let changed = self.server_changed;
         self.server_changed |= record == Record::ChangeCipherSpec;
         self.phase = match (self.phase, record) {
@@ -227,13 +238,17 @@ impl Watch {
             (Phase::Asked, Record::ServerHello) => Phase::Answered,
             // TLS 1.2: its Finished, which it sends when it has accepted the client.
             (Phase::Answered, Record::Handshake) if changed => Phase::Over(HandshakeEnd::Ok),
-            (Phase::SecondFlight { since, alerted: false }, Record::Encrypted(ENCRYPTED_ALERT)) => {
-                Phase::SecondFlight { since, alerted: true }
+            (Phase::SecondFlight { since, answered: None }, Record::Encrypted(ENCRYPTED_ALERT)) => {
+                Phase::SecondFlight { since, answered: Some(self.is_sudden(since, now)) }
             }
             (Phase::SecondFlight { .. }, Record::Encrypted(_)) => Phase::Over(HandshakeEnd::Ok),
             (phase, _) => phase,
         };
     }
+}
+
+fn is_at_once(since: Instant, at: Instant) -> bool {
+    at.saturating_duration_since(since) <= AT_ONCE
 }
 
 #[cfg(test)]

@@ -19,6 +19,10 @@ mod matrix;
 // How much at once.
 mod leave;
 mod limits;
+// Endpoints that fail, and hellos that nobody can answer.
+mod outlier;
+// How TLS handshakes end, as far as a stranger can see.
+mod handshakes;
 // Every way in which a connection ends, made, counted and logged.
 mod outcomes;
 // Bytes both ways, FIN as FIN, RST as RST; each case by copy and by splice.

@@ -74,6 +74,7 @@ fn an_endpoint_that_ends_right_after_the_clients_second_flight_is_suspected() {
     check(&after(&[&ANSWER, &SECOND, &[SERVER_ALERT, Fin(Upstream)]]), suspected);
     check(&after(&[&ANSWER, &SECOND, &[SERVER_ALERT, Rst(Upstream)]]), suspected);
     check(&after(&[&ANSWER, &SECOND, &[Wait(200), Fin(Upstream)]]), suspected);
+    check(&after(&[&ANSWER, &SECOND, &[SERVER_ALERT, Fin(Downstream)]]), suspected);
     let request = [Client(23, 400, 0), SERVER_ALERT, Fin(Upstream), Fin(Downstream)];
     check(&after(&[&ANSWER, &SECOND, &request]), suspected);
 }
@@ -84,6 +85,8 @@ fn other_ends_after_the_second_flight_are_nobodys_fault() {
     check(&after(&[&ANSWER, &SECOND, &[Wait(60_000), Fin(Upstream)]]), HandshakeEnd::Ok);
     let closed = [Fin(Downstream), SERVER_ALERT, Fin(Upstream)];
     check(&after(&[&ANSWER, &SECOND, &closed]), HandshakeEnd::Ok);
+    let late = [Wait(60_000), SERVER_ALERT, Fin(Upstream)];
+    check(&after(&[&ANSWER, &SECOND, &late]), HandshakeEnd::Ok);
     check(&after(&[&ANSWER, &SECOND]), HandshakeEnd::Ok);
 }
 
