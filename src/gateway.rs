@@ -48,6 +48,7 @@ mod connection;
 mod failures;
 mod first_flight;
 mod handshake;
+mod health;
 mod leave;
 mod listener;
 mod loops;

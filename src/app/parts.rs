@@ -62,6 +62,7 @@ pub(super) fn gateway_config(
         sniff: SniffLimits { timeout: settings.sniff.timeout, bytes_max: settings.sniff.bytes_max },
         try_timeout: settings.connect.try_timeout,
         server_hello_timeout: off_when_zero(settings.first_flight.server_hello_timeout),
+        check_interval: off_when_zero(settings.outlier_detection.check_interval),
         relay: RelayConfig {
             splice: relay.splice,
             pipes_max: relay.pipes_max,

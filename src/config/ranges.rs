@@ -109,6 +109,10 @@ fn outlier(outlier: &file::OutlierDetection) -> Check {
     duration("outlier_detection.base_ejection_time", base, MILLISECOND..=HOUR)?;
     duration("outlier_detection.max_ejection_time", outlier.max_ejection_time, base..=24 * HOUR)?;
     duration("outlier_detection.interval", outlier.interval, MILLISECOND..=HOUR)?;
+    let check = outlier.check_interval;
+    let expected = "expected 0s, or 1s to 1day";
+    let fits = check.is_zero() || (Duration::from_secs(1)..=24 * HOUR).contains(&check);
+    require("outlier_detection.check_interval", fits, expected)?;
     for (key, percent) in [
         ("outlier_detection.max_ejection_percent", outlier.max_ejection_percent),
         ("outlier_detection.min_health_percent", outlier.min_health_percent),

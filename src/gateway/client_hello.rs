@@ -15,11 +15,13 @@
 )]
 
 mod body;
+mod compose;
 mod malformed;
 mod reader;
 #[cfg(test)]
 mod tests;
 
+pub(super) use compose::compose;
 pub use malformed::Malformed;
 
 /// Finds the end of the hello in a growing prefix of a connection.

@@ -24,6 +24,9 @@ pub struct Config {
     pub try_timeout: Duration,
     /// How long an endpoint may be silent after the ClientHello while another is left.
     pub server_hello_timeout: Option<Duration>,
+    /// Rest between two rounds in which each endpoint is asked for its ServerHello; `None`: none
+    /// is asked.
+    pub check_interval: Option<Duration>,
     /// Moving bytes.
     pub relay: RelayConfig,
     /// Ending connections before their peers do.
@@ -63,6 +66,7 @@ impl Default for Config {
             sniff: SniffLimits { timeout: Duration::from_secs(5), bytes_max: 16 * 1024 },
             try_timeout: Duration::from_secs(1),
             server_hello_timeout: Some(Duration::from_secs(5)),
+            check_interval: None,
             relay: RelayConfig::default(),
             leave: LeaveConfig::default(),
             connections_max: 9_000,

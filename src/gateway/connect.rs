@@ -189,7 +189,7 @@ pub(super) struct Dialled {
 }
 
 /// Dials one address and writes the first bytes to it.
-async fn connect(
+pub(super) async fn connect(
     worker: &Worker,
     address: SocketAddr,
     patience: Instant,

@@ -32,6 +32,8 @@ pub(super) struct Metrics {
     replays: AtomicU64,
     replays_denied: AtomicU64,
     ejections: AtomicU64,
+    checks_ok: AtomicU64,
+    checks_failed: AtomicU64,
     returns: AtomicU64,
     splice_fallbacks: AtomicU64,
     series: Mutex<HashMap<SeriesKey, Arc<Series>, RandomState>>,
@@ -67,6 +69,8 @@ impl Default for Metrics {
             replays: AtomicU64::default(),
             replays_denied: AtomicU64::default(),
             ejections: AtomicU64::default(),
+            checks_ok: AtomicU64::default(),
+            checks_failed: AtomicU64::default(),
             returns: AtomicU64::default(),
             splice_fallbacks: AtomicU64::default(),
             series: Mutex::default(),
@@ -129,6 +133,10 @@ impl Metrics {
 
     pub(super) fn ejected(&self) {
         add(&self.ejections, 1);
+    }
+
+    pub(super) fn checked(&self, ok: bool) {
+        add(if ok { &self.checks_ok } else { &self.checks_failed }, 1);
     }
 
     pub(super) fn returned(&self) {
@@ -300,6 +308,11 @@ fn register_counts(shared: &Arc<Shared>, registry: &mut metrics::Metrics) {
         for ((service, class, by), n) in of.metrics.handshakes() {
             samples.put(&[&service, class, by], n);
         }
+    });
+    let of = Arc::clone(shared);
+    registry.collect(&names::HEALTH_CHECKS, move |samples| {
+        samples.put(&["ok"], read(&of.metrics.checks_ok));
+        samples.put(&["failed"], read(&of.metrics.checks_failed));
     });
     let of = Arc::clone(shared);
     registry.collect(&names::CONNECT_ATTEMPTS, move |samples| {

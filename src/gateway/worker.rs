@@ -22,6 +22,7 @@ use super::{
     access_log::AccessLog,
     connection,
     failures::Failures,
+    health,
     leave::{
         self,
         census::{self, Census},
@@ -146,6 +147,9 @@ impl Worker {
         for socket in listeners {
             let worker = Rc::clone(&self);
             accepting.spawn_local(listener::accept_all(worker, socket, stopped.clone()));
+        }
+        if let (0, Some(interval)) = (self.index, self.config().check_interval) {
+            tokio::task::spawn_local(health::check_for_ever(Rc::clone(&self), interval));
         }
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);

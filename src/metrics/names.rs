@@ -140,6 +140,8 @@ metrics! {
         &[], "Ejections of an endpoint, those after a failed probe included";
     EJECTIONS_ENDED "diolkos_ejections_ended_total" Counter Count
         &[], "Ejected endpoints that answered again";
+    HEALTH_CHECKS "diolkos_health_checks_total" Counter Count
+        &["result"], "Endpoints asked for their ServerHello by the gateway itself, by result";
     HANDSHAKES "diolkos_handshakes_total" Counter Count
         &["destination_service", "class", "ended_by"],
         "TLS handshakes with endpoints, by how they ended as seen from outside";

@@ -18,7 +18,7 @@ use diolkos::{
     routing::{EndpointSet, Outlier, Policy},
 };
 
-use crate::support::{HELLO, PATIENCE, Pod, World, eventually, read_to_end, reset, table_of};
+use crate::support::{PATIENCE, Pod, World, eventually, read_to_end, reset, table_of};
 
 const SERVER_HELLO: &[u8] = &[22, 3, 3, 0, 4, 2, 0, 0, 0];
 const ALERT_40: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
@@ -69,7 +69,13 @@ impl Server {
 
 fn serve(mut stream: TcpStream, manner: u8) {
     stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-    if stream.read_exact(&mut vec![0; HELLO.len()]).is_err() {
+    // The head of a record says how long the hello is: the gateway's own has another length.
+    let mut head = [0; 5];
+    if stream.read_exact(&mut head).is_err() {
+        return;
+    }
+    let rest = u16::from_be_bytes([head[3], head[4]]).into();
+    if stream.read_exact(&mut vec![0; rest]).is_err() {
         return;
     }
     match manner {
@@ -228,6 +234,28 @@ fn hellos_that_nobody_can_answer_eject_nobody_and_cost_a_fifth_more_dials() {
         let ejected = (0..2).any(|_| set.failed(endpoint, fault, Instant::now()));
         assert!(!ejected, "{}", endpoint.address);
     }
+}
+
+#[test]
+fn checks_find_a_bad_endpoint_before_a_client_does_and_its_return_too() {
+    let servers = [Server::start(Manner::Answer), Server::start(Manner::Alert)];
+    let addresses = servers.each_ref().map(|server| server.address);
+    let base = Duration::from_millis(300);
+    let world = World::serve(table_of(&addresses, policy(base)), |config| {
+        config.check_interval = Some(Duration::from_millis(50));
+    });
+    eventually("it is ejected", || is_ejected(&world, addresses[1]).then_some(()));
+    assert!(!is_ejected(&world, addresses[0]));
+    servers[1].change(Manner::Answer);
+    eventually("it is back", || (!is_ejected(&world, addresses[1])).then_some(()));
+    // All refuse: that may be what our own hello deserves, and nobody is to blame.
+    let ejections = sample(&world, "diolkos_ejections_total");
+    servers.iter().for_each(|server| server.change(Manner::Alert));
+    let failed = || sample(&world, "diolkos_health_checks_total{result=\"failed\"}");
+    let before = failed();
+    eventually("ten rounds", || (failed() > before + 20).then_some(()));
+    assert_eq!(sample(&world, "diolkos_ejections_total"), ejections);
+    assert_eq!(world.handle().accepted(), 0, "no client took part");
 }
 
 #[test]

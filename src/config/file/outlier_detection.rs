@@ -27,6 +27,9 @@ pub struct OutlierDetection {
     pub max_ejection_percent: u8,
     /// With fewer in service, ejections are not looked at; 0 means never.
     pub min_health_percent: u8,
+    /// Rest between two rounds of asking each endpoint; zero means none is asked.
+    #[serde(with = "humantime_serde")]
+    pub check_interval: Duration,
 }
 
 impl Default for OutlierDetection {
@@ -38,6 +41,7 @@ impl Default for OutlierDetection {
             interval: seconds(10),
             max_ejection_percent: 100,
             min_health_percent: 30,
+            check_interval: Duration::ZERO,
         }
     }
 }
