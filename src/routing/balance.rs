@@ -40,6 +40,7 @@ pub(super) struct Candidate {
 /// `uniform` says that all weights are equal, which saves looking at each of them. `turn` counts
 /// the calls for this set; `random` is uniform over all of u64. Bounded: each candidate is looked
 /// at three times at most. `None` when nobody is eligible.
+#[inline]
 pub(super) fn choose(
     balance: Balance,
     (len, uniform): (usize, bool),

@@ -116,6 +116,7 @@ impl EndpointSet {
 
     /// The usual case, in which nobody who is looked at is ejected: then no ejection elsewhere
     /// would change the answer.
+    #[inline]
     fn pick_in_service(&self, pick: &Pick<'_>) -> Result<Option<usize>, Troubled> {
         if self.places.is_some() {
             return Err(Troubled);
@@ -126,11 +127,14 @@ impl EndpointSet {
             Candidate { weight: endpoint.weight, connections: endpoint.state.connections() }
         };
         let eligible = |i: usize| {
+            if pick.tried.contains(&i) {
+                return false;
+            }
             let out = self.endpoints[i].state.is_marked();
             if out {
                 met_one.set(true);
             }
-            !out && !pick.tried.contains(&i)
+            !out
         };
         let of = (self.endpoints.len(), self.uniform);
         let index =
@@ -140,6 +144,8 @@ impl EndpointSet {
 
     /// With tiers, or with somebody ejected: looks at all. Weighted throughout, since a walk to
     /// the next eligible one would load the neighbours of those that are out.
+    #[cold]
+    #[inline(never)]
     fn pick_in_trouble(&self, pick: &Pick<'_>) -> Option<usize> {
         let mut tallies = [Tally::default(); TIERS_MAX];
         for (i, endpoint) in self.endpoints.iter().enumerate() {
