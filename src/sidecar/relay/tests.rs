@@ -64,7 +64,7 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 fn pattern(seed: u8, len: usize) -> Vec<u8> {
-    (0..len).map(|i| seed.wrapping_add((i % 251) as u8)).collect()
+    (0..251).cycle().take(len).map(|i: u8| seed.wrapping_add(i)).collect()
 }
 
 #[test]
