@@ -60,6 +60,7 @@ fn http_1_goes_from_sidecar_to_sidecar() {
         drop(world.client);
         let line = &world.front.lines(1)[0];
         told(line, &way);
+        assert_eq!(line["tls"], "ok");
         assert!(line["bytes_received"].as_u64() > Some(3 * BODY as u64), "{line}");
     }
 }
@@ -77,6 +78,7 @@ fn http_2_goes_from_sidecar_to_sidecar_in_streams_of_one_connection() {
     assert_eq!(world.pod.count("http.http.downstream_rq_total"), AT_ONCE);
     drop(world.client);
     told(&world.front.lines(1)[0], &HTTP2);
+    assert_eq!(world.front.lines(1)[0]["tls"], "ok");
 }
 
 #[test]
@@ -111,16 +113,20 @@ fn raw_tcp_goes_from_sidecar_to_sidecar_with_half_closes() {
     let line = &world.front.lines(1)[0];
     told(line, &TCP);
     assert_eq!(line["outcome"], "ok");
-    assert_eq!(line["spliced"], true);
+    assert_eq!((&line["spliced"], &line["tls"]), (&true.into(), &"ok".into()));
 }
 
 /// Makes a call that the client's Envoy answers itself, and returns what it says.
-fn refused(world: &World, way: &Way, before: usize) -> String {
+/// The gateway's line names the side that does not trust the other.
+fn refused(world: &World, way: &Way, before: usize, by: &str) -> String {
     let answer = http::request(world.way(way), "GET", "/", b"").expect("an answer");
     assert_eq!(answer.status, 503, "{}", answer.text());
     let line = &world.front.lines(before + 1)[before];
     told(line, way);
     assert_eq!(line["stage"], "relay", "the gateway has no part in it: {line}");
+    let is_plain = way.tls_max != "TLSv1_3";
+    let class = if is_plain { "alert:unknown_ca" } else { "suspected_auth_failure" };
+    assert_eq!((&line["tls"], &line["tls_ended_by"]), (&class.into(), &by.into()), "{line}");
     answer.text()
 }
 
@@ -128,7 +134,7 @@ fn refused(world: &World, way: &Way, before: usize) -> String {
 fn a_client_that_trusts_another_root_says_so() {
     let Some(world) = World::start(Misled::Client) else { return };
     for (before, way) in [HTTP1_TLS12, HTTP1_TLS13, HTTP2].iter().enumerate() {
-        let text = refused(&world, way, before);
+        let text = refused(&world, way, before, "downstream");
         assert!(text.contains("CERTIFICATE_VERIFY_FAILED"), "{text}");
     }
     assert_eq!(world.pod.count("http.http.downstream_rq_total"), 0);
@@ -139,7 +145,7 @@ fn a_client_hears_that_the_pod_trusts_another_root() {
     let Some(world) = World::start(Misled::Pod) else { return };
     let alert = "TLSV1_ALERT_UNKNOWN_CA";
     for (before, way) in [HTTP1_TLS12, HTTP1_TLS13, HTTP2].iter().enumerate() {
-        let text = refused(&world, way, before);
+        let text = refused(&world, way, before, "upstream");
         // In TLS 1.3 the handshake is over for the client when the alert comes, and Envoy answers
         // that the connection was terminated. Its log says why.
         assert!(way.tls_max == "TLSv1_3" || text.contains(alert), "{text}");
