@@ -27,6 +27,7 @@ use crate::{
 };
 
 pub mod offline;
+pub mod sidecar;
 
 mod control;
 mod discovery;

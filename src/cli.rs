@@ -14,10 +14,13 @@ mod dns;
 mod explain;
 mod export;
 mod gateway;
+mod sidecar;
+mod status;
 
 pub use certs::CertsArgs;
 pub use dns::DnsArgs;
 pub use export::ExportArgs;
+pub use sidecar::SidecarArgs;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
@@ -65,6 +68,8 @@ pub enum Command {
     Dns(DnsArgs),
     /// Write the ServiceEntries by which one cluster calls services of others.
     Export(ExportArgs),
+    /// Give an unmodified application its mesh mutual TLS, in both directions.
+    Sidecar(SidecarArgs),
     /// Run a small mesh on this machine and make calls through a gateway.
     Demo(DemoArgs),
     /// Load-test any gateway, or compare several.
@@ -273,6 +278,7 @@ pub fn run(command: Command) -> anyhow::Result<bool> {
         Command::Certs(args) => certs::run(&args),
         Command::Dns(args) => dns::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Sidecar(args) => sidecar::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
     }

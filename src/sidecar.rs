@@ -17,8 +17,9 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
+    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -31,10 +32,11 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::{
     certs::{CertsError, NamePattern},
-    discovery::Identity,
-    manifests::{Directories, Keeper, OpenError},
+    discovery::{Catalog, Identity},
+    manifests::{Asks, Directories, Keeper, OpenError},
     metrics::Metrics,
     net,
+    resolver::{self, Resolved, Resolver},
     routing::{Host, SharedTable},
 };
 
@@ -81,6 +83,8 @@ pub struct Config {
     pub connections_max: usize,
     /// What live connections have to finish in when it ends.
     pub drain: Duration,
+    /// How endpoints that are host names are looked up.
+    pub resolver: resolver::Config,
 }
 
 /// One way in.
@@ -90,6 +94,28 @@ pub struct Inbound {
     pub listen: SocketAddr,
     /// Where plain bytes go.
     pub to: SocketAddr,
+}
+
+impl FromStr for Inbound {
+    type Err = String;
+
+    /// Reads `FROM=TO`. Each is `IP:PORT` or a port alone: of every address for FROM, of 127.0.0.1
+    /// for TO.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let side = |text: &str, ip: IpAddr| match text.parse::<u16>() {
+            Ok(port) => Some(SocketAddr::new(ip, port)),
+            Err(_) => text.parse().ok(),
+        };
+        let read = || {
+            let (from, to) = text.split_once('=')?;
+            let listen = side(from, Ipv6Addr::UNSPECIFIED.into())?;
+            let to = side(to, Ipv4Addr::LOCALHOST.into())?;
+            (to.port() != 0).then_some(Self { listen, to })
+        };
+        read().ok_or_else(|| {
+            format!("{text:?} is not FROM=TO, such as 15006=8080 or 10.0.0.7:15006=127.0.0.1:8080")
+        })
+    }
 }
 
 /// Why a sidecar cannot start.
@@ -142,8 +168,9 @@ impl Shared {
 pub struct Running {
     inbound: Vec<SocketAddr>,
     keyring: Arc<Keyring>,
-    keeper: Keeper<std::convert::Infallible>,
+    keeper: Keeper<Resolved>,
     listeners: Listeners,
+    served: watch::Receiver<bool>,
     again: Arc<Notify>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
@@ -172,13 +199,17 @@ pub fn start(
     let directories = Directories::open(manifests)?;
     let table = Arc::new(SharedTable::new());
     let (plans, plan) = watch::channel(None);
-    let follow = Follow::new(identity, Arc::clone(&table), config.subsets.clone(), plans);
+    let (names, resolver) = resolver::new(&config.resolver);
+    let catalog = Catalog::new(identity, Arc::clone(&table));
+    let follow = Follow::new(catalog, config.subsets.clone(), plans, names);
+    let keeper = Keeper::start("sidecar-manifests", directories, follow)?;
     let listeners = Listeners::default();
     let counters = Counters::register(metrics, &keyring, &listeners);
     let (stop, stopped) = oneshot::channel();
     let (cut, on_cut) = watch::channel(false);
     let (alive, gone) = mpsc::channel(1);
     let again = Arc::new(Notify::new());
+    let (on_served, served) = watch::channel(false);
     let shared = Arc::new(Shared {
         places: Arc::new(tokio::sync::Semaphore::new(config.connections_max)),
         config,
@@ -192,12 +223,22 @@ pub fn start(
         drawn: AtomicU64::new(0),
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let parts = Parts { shared, bound, plans: plan, again: Arc::clone(&again), stopped, cut, gone };
+    let parts = Parts {
+        shared,
+        bound,
+        plans: plan,
+        again: Arc::clone(&again),
+        stopped,
+        cut,
+        gone,
+        resolver,
+        asks: keeper.asks(),
+        on_served,
+    };
     let thread = std::thread::Builder::new()
         .name("sidecar".into())
         .spawn(move || runtime.block_on(parts.run()))?;
-    let keeper = Keeper::start("sidecar-manifests", directories, follow)?;
-    Ok(Running { inbound: addresses, keyring, keeper, listeners, again, stop, thread })
+    Ok(Running { inbound: addresses, keyring, keeper, listeners, served, again, stop, thread })
 }
 
 impl Running {
@@ -219,10 +260,11 @@ impl Running {
         State { listeners: self.listeners.clone(), keyring: Arc::clone(&self.keyring) }
     }
 
-    /// Turns true with the first load of manifests.
+    /// Turns true when the manifests were read and all that can be bound is bound; closed when the
+    /// sidecar ended.
     #[must_use]
-    pub fn loaded(&self) -> watch::Receiver<bool> {
-        self.keeper.loaded()
+    pub fn served(&self) -> watch::Receiver<bool> {
+        self.served.clone()
     }
 
     /// Looks at every manifest and certificate again, and tries to bind what could not be bound.
@@ -273,11 +315,16 @@ struct Parts {
     stopped: oneshot::Receiver<()>,
     cut: watch::Sender<bool>,
     gone: mpsc::Receiver<()>,
+    resolver: Resolver,
+    asks: Asks<Resolved>,
+    on_served: watch::Sender<bool>,
 }
 
 impl Parts {
     async fn run(self) {
-        let Self { shared, bound, plans, again, stopped, cut, mut gone } = self;
+        let Self { shared, bound, plans, again, stopped, cut, mut gone, resolver, asks, on_served } =
+            self;
+        tokio::spawn(resolver.run(move |resolved| asks.ask(resolved)));
         let mut open = Vec::new();
         for (listener, to) in bound {
             match accept_inbound(listener, to, &shared) {
@@ -286,7 +333,7 @@ impl Parts {
             }
         }
         tokio::select! {
-            () = shared.listeners.run(&shared, plans, &again) => {}
+            () = shared.listeners.run(&shared, plans, &again, &on_served) => {}
             () = shared.keyring.watch() => {}
             _ = stopped => {}
         }
@@ -325,4 +372,24 @@ fn accept_inbound(
     };
     tokio::spawn(accept::run(listener, Arc::clone(shared), stopped, serve));
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_in_is_two_addresses_or_ports() {
+        let read = |text: &str| {
+            let Inbound { listen, to } = text.parse().expect(text);
+            format!("{listen} {to}")
+        };
+        assert_eq!(read("15006=8080"), "[::]:15006 127.0.0.1:8080");
+        assert_eq!(read("127.0.0.1:0=[::1]:80"), "127.0.0.1:0 [::1]:80");
+        for text in ["", "15006", "15006=", "=8080", "15006=0", "localhost:1=2", "1=2=3", "65536=1"]
+        {
+            let error = text.parse::<Inbound>().expect_err(text);
+            assert!(error.contains("FROM=TO"), "{error}");
+        }
+    }
 }

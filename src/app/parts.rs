@@ -147,10 +147,7 @@ pub(super) fn identity(
         require_mesh_tls: of.require_mesh_tls,
         network: given(&of.network),
         requested_network_view: of.requested_network_view.clone(),
-        network_view: match of.network_view {
-            types::NetworkView::Istio14 => NetworkView::Istio14,
-            types::NetworkView::Istio18 => NetworkView::Istio18,
-        },
+        network_view: network_view(of.network_view),
         locality: Locality::parse(&of.locality),
         node: given(&of.node),
         root_namespace: settings.manifests.root_namespace.clone(),
@@ -162,8 +159,16 @@ pub(super) fn identity(
     }
 }
 
+/// Which generation reads a network view.
+pub(super) fn network_view(of: types::NetworkView) -> NetworkView {
+    match of {
+        types::NetworkView::Istio14 => NetworkView::Istio14,
+        types::NetworkView::Istio18 => NetworkView::Istio18,
+    }
+}
+
 /// Outlier detection where no DestinationRule has any.
-fn outlier(of: &file::OutlierDetection) -> Option<Outlier> {
+pub(super) fn outlier(of: &file::OutlierDetection) -> Option<Outlier> {
     let outlier = Outlier {
         consecutive: of.consecutive,
         consecutive_local: None,

@@ -12,9 +12,9 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{directories, flag};
+use super::{directories, flag, status::Status};
 use crate::{
-    admin::{Port, Server},
+    admin::{Port, Readiness, Server},
     config::{
         Given, Override, Settings, SettingsError, Sources,
         file::Dns,
@@ -24,10 +24,6 @@ use crate::{
     metrics::Metrics,
     telemetry,
 };
-
-mod status;
-
-use status::Status;
 
 /// Arguments of `diolkos dns`.
 #[derive(Debug, Default, Args)]
@@ -126,7 +122,13 @@ pub(super) fn run(args: &DnsArgs) -> anyhow::Result<bool> {
     for address in running.addresses() {
         tracing::info!(%address, suffixes = ?settings.dns.suffixes, "listening for DNS");
     }
-    let status = Arc::new(Status::new(running.loaded(), metrics));
+    let loaded = running.loaded();
+    let readiness = move || {
+        let ready = *loaded.borrow();
+        let waiting = (!ready).then(|| "the manifests are not loaded yet".to_owned());
+        Readiness { ready, reasons: waiting.into_iter().collect() }
+    };
+    let status = Arc::new(Status::new("a DNS server", metrics, readiness));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(&running, &status, settings.dns.status))?;
     running.stop();

@@ -11,6 +11,7 @@ pub use limits::Limits;
 pub use outlier_detection::OutlierDetection;
 pub use relay::{Keepalive, Relay};
 pub use resolver::Resolver;
+pub use sidecar::Sidecar;
 
 use super::types::{AccessLogFormat, Listen, LogFormat, NetworkView, Role, addresses};
 
@@ -18,6 +19,7 @@ mod limits;
 mod outlier_detection;
 mod relay;
 mod resolver;
+mod sidecar;
 
 /// All settings, one field for each section of the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -55,6 +57,8 @@ pub struct Settings {
     pub dns: Dns,
     /// Looking up endpoints that are host names.
     pub resolver: Resolver,
+    /// The sidecar.
+    pub sidecar: Sidecar,
     /// What the program says of itself.
     pub log: Log,
 }

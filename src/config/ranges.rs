@@ -29,6 +29,7 @@ pub(super) fn check(settings: &Settings) -> Check {
     relay(&settings.relay)?;
     outlier(&settings.outlier_detection)?;
     dns(&settings.dns)?;
+    sidecar(&settings.sidecar)?;
     resolver(&settings.resolver)?;
     name("manifests.root_namespace", &settings.manifests.root_namespace)?;
     duration("sniff.timeout", settings.sniff.timeout, MILLISECOND..=HOUR)?;
@@ -69,6 +70,36 @@ fn dns(dns: &file::Dns) -> Check {
     require("dns.ttl", dns.ttl.subsec_nanos() == 0, "DNS counts it in whole seconds")?;
     number("dns.tcp_connections_max", dns.tcp_connections_max, 1..=1 << 16)?;
     duration("dns.tcp_timeout", dns.tcp_timeout, MILLISECOND..=HOUR)
+}
+
+fn sidecar(sidecar: &file::Sidecar) -> Check {
+    for text in &sidecar.inbound {
+        let parsed = text.parse::<crate::sidecar::Inbound>();
+        parsed.map_err(|expected| Violation { key: "sidecar.inbound", expected })?;
+    }
+    for text in &sidecar.subsets {
+        let parsed = file::Sidecar::subset(text).is_some();
+        let expected = format!("{text:?} is not HOST=SUBSET, such as bar.ns2.global=v1");
+        require("sidecar.subsets", parsed, &expected)?;
+    }
+    for text in &sidecar.allow_principals {
+        let parsed = crate::certs::NamePattern::parse(text).is_some();
+        let expected = format!("{text:?} is neither a name nor the beginning of one and a `*`");
+        require("sidecar.allow_principals", parsed, &expected)?;
+    }
+    if !sidecar.namespace.is_empty() {
+        name("sidecar.namespace", &sidecar.namespace)?;
+    }
+    let times = [
+        ("sidecar.connect_timeout", sidecar.connect_timeout),
+        ("sidecar.try_timeout", sidecar.try_timeout),
+        ("sidecar.handshake_timeout", sidecar.handshake_timeout),
+    ];
+    for (key, value) in times {
+        duration(key, value, MILLISECOND..=HOUR)?;
+    }
+    number("sidecar.connections_max", sidecar.connections_max, 1..=1 << 20)?;
+    duration("sidecar.drain", sidecar.drain, Duration::ZERO..=HOUR)
 }
 
 fn resolver(resolver: &file::Resolver) -> Check {

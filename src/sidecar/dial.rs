@@ -22,7 +22,7 @@ use super::{
 use crate::{
     certs::{Peers, Seen},
     net,
-    routing::{Endpoint, EndpointSet, Lease, Pick, Route, Tried},
+    routing::{Endpoint, EndpointSet, Fault, Lease, Pick, Route, Tried},
 };
 
 /// What we speak inside: raw bytes. `istio-peer-exchange` would promise a header before them.
@@ -61,24 +61,37 @@ pub(super) async fn dial(
     // One for the connection, not for each try: see `routing::Pick`.
     let turn = route.state.next_turn();
     let mut tried = Tried::new();
+    // What is wrong with a handshake may be ours. It is the endpoint's when another one is content.
+    let mut refused = Vec::new();
     let mut last = Outcome::NoEndpoint;
     loop {
         let now = Instant::now().into_std();
         let pick = Pick { tried: &tried, turn, random: shared.random(), now };
         let Some((index, lease)) = set.pick(pick) else { return Err(last) };
         tried.push(index);
-        let is_last = tried.len() >= set.endpoints().len();
+        // One that is ejected is no reason to leave this one early.
+        let is_last = !set.has_good(&tried, now);
         report.tries += 1;
         report.upstream = Some(lease.endpoint().address);
         report.peer = None;
         match connect(shared, target, lease.endpoint(), (deadline, is_last), report).await {
             Ok(stream) => {
                 report.reason = None;
+                let now = Instant::now().into_std();
+                lease.endpoint().state.succeeded(now);
+                for index in refused {
+                    note(set, index, Fault::Handshake);
+                }
                 return Ok(Dialled { stream, lease });
             }
             Err(failure) => {
                 let address = lease.endpoint().address;
                 tracing::debug!(%address, error = %failure, "endpoint failed");
+                match &failure {
+                    TryFailure::Ourselves => {}
+                    TryFailure::Io(_) | TryFailure::Timeout => note(set, index, Fault::Connection),
+                    TryFailure::Handshake(_) => refused.push(index),
+                }
                 report.reason = Some(failure.to_string());
                 last = match &failure {
                     TryFailure::Io(_) | TryFailure::Ourselves => Outcome::ConnectFailed,
@@ -97,6 +110,14 @@ pub(super) async fn dial(
         if Instant::now() >= deadline {
             return Err(Outcome::ConnectTimeout);
         }
+    }
+}
+
+/// Counts a failure of an endpoint.
+fn note(set: &EndpointSet, index: usize, fault: Fault) {
+    let endpoint = &set.endpoints()[index];
+    if set.failed(endpoint, fault, Instant::now().into_std()) {
+        tracing::info!(address = %endpoint.address, ?fault, "endpoint ejected");
     }
 }
 

@@ -4,7 +4,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    convert::Infallible,
     sync::Arc,
 };
 
@@ -12,9 +11,10 @@ use tokio::sync::watch;
 
 use super::plan::{self, Plan};
 use crate::{
-    discovery::{Catalog, Change, Finding, Identity},
+    discovery::{Catalog, Change, Finding},
     manifests::{Changes, Keep, Kind, Store},
-    routing::{Host, SharedTable},
+    resolver::{Names, Resolved},
+    routing::Host,
 };
 
 /// The catalog, and who is told of a new plan.
@@ -22,19 +22,19 @@ pub(super) struct Follow {
     catalog: Catalog,
     subsets: BTreeMap<Host, Arc<str>>,
     plans: watch::Sender<Option<Arc<Plan>>>,
+    names: Names,
     /// What was remarked last, so that each remark is logged once.
     findings: BTreeSet<Finding>,
 }
 
 impl Follow {
     pub(super) fn new(
-        identity: Identity,
-        table: Arc<SharedTable>,
+        catalog: Catalog,
         subsets: BTreeMap<Host, Arc<str>>,
         plans: watch::Sender<Option<Arc<Plan>>>,
+        names: Names,
     ) -> Self {
-        let catalog = Catalog::new(identity, table);
-        Self { catalog, subsets, plans, findings: BTreeSet::new() }
+        Self { catalog, subsets, plans, names, findings: BTreeSet::new() }
     }
 
     /// Logs what is new, and what is no more.
@@ -55,12 +55,13 @@ impl Follow {
 }
 
 impl Keep for Follow {
-    type Ask = Infallible;
+    type Ask = Resolved;
 
     const NOTES_ARE_NEWS: bool = false;
 
     fn changed(&mut self, store: &Store, changes: &Changes) {
         let applied = self.catalog.apply(&Change::of_store(store.objects(), changes));
+        self.names.want(self.catalog.names_wanted());
         if changes.is_empty() && self.plans.borrow().is_some() {
             return;
         }
@@ -83,7 +84,7 @@ impl Keep for Follow {
         }
     }
 
-    fn asked(&mut self, _: &Store, ask: Infallible) {
-        match ask {}
+    fn asked(&mut self, _: &Store, Resolved { name, addresses }: Resolved) {
+        self.catalog.apply(&[Change::Resolved(name, addresses)]);
     }
 }

@@ -78,11 +78,13 @@ impl Listeners {
         shared: &Arc<Shared>,
         mut plans: watch::Receiver<Option<Arc<Plan>>>,
         again: &Notify,
+        served: &watch::Sender<bool>,
     ) {
         loop {
             let plan = plans.borrow_and_update().clone();
             if let Some(plan) = plan {
                 self.carry_out(&plan, shared);
+                served.send_replace(true);
             }
             tokio::select! {
                 Ok(()) = plans.changed() => {}

@@ -1,10 +1,12 @@
-//! What the status port of `diolkos dns` shows. Must not know: DNS.
+//! What the status port of `diolkos dns` and `diolkos sidecar` shows. Must not know: DNS, TLS.
 //!
-//! Of the views that a gateway has, a DNS server has readiness and metrics; the paths of the
-//! others are not served on its port.
+//! Of the views that a gateway has, these have readiness and metrics; the paths of the others are
+//! not served on their port.
+
+use std::{fmt, sync::Arc};
 
 use serde_json::Value;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::{
     admin::{Answer, ConnectionFilter, ExplainQuery, Explanation, Listing, Readiness, Views},
@@ -13,20 +15,26 @@ use crate::{
 };
 
 /// Readiness, metrics, and the order to end.
-#[derive(Debug)]
 pub(super) struct Status {
-    loaded: watch::Receiver<bool>,
+    /// What it is, for people.
+    what: &'static str,
+    readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
     metrics: Metrics,
     quit: Notify,
 }
 
 impl Status {
-    pub(super) fn new(loaded: watch::Receiver<bool>, mut metrics: Metrics) -> Self {
-        let ready = loaded.clone();
+    pub(super) fn new(
+        what: &'static str,
+        mut metrics: Metrics,
+        readiness: impl Fn() -> Readiness + Send + Sync + 'static,
+    ) -> Self {
+        let readiness: Arc<dyn Fn() -> Readiness + Send + Sync> = Arc::new(readiness);
+        let ready = Arc::clone(&readiness);
         metrics.collect(&names::READY, move |samples| {
-            samples.put(&[], u64::from(*ready.borrow()));
+            samples.put(&[], u64::from(ready().ready));
         });
-        Self { loaded, metrics, quit: Notify::new() }
+        Self { what, readiness, metrics, quit: Notify::new() }
     }
 
     /// Waits for the order to end.
@@ -37,9 +45,7 @@ impl Status {
 
 impl Views for Status {
     fn readiness(&self) -> Readiness {
-        let ready = *self.loaded.borrow();
-        let waiting = (!ready).then(|| "the manifests are not loaded yet".to_owned());
-        Readiness { ready, reasons: waiting.into_iter().collect() }
+        (self.readiness)()
     }
 
     fn metrics_text(&self) -> String {
@@ -65,7 +71,7 @@ impl Views for Status {
     }
 
     fn explain(&self, query: ExplainQuery) -> Answer<Explanation> {
-        let text = format!("a DNS server relays nothing, {:?} included", query.sni);
+        let text = format!("{} is no gateway: it explains nothing of {:?}", self.what, query.sni);
         let explanation = Explanation { served: false, text, json: Value::Null };
         Box::pin(std::future::ready(explanation))
     }
@@ -84,5 +90,11 @@ impl Views for Status {
 
     fn quit(&self) {
         self.quit.notify_one();
+    }
+}
+
+impl fmt::Debug for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Status").field("what", &self.what).finish_non_exhaustive()
     }
 }
