@@ -2,7 +2,10 @@
 //!
 //! Must not know: who is connected.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{
     net::TcpStream,
@@ -12,6 +15,7 @@ use tokio_rustls::TlsStream;
 
 use super::{
     Shared,
+    handshake::Cause,
     outcome::{Direction, Outcome},
     relay::{self, Broken, How, Side, Traffic},
     report::Report,
@@ -35,6 +39,10 @@ pub(super) async fn relay(
             Ok(()) => return Outcome::Ok,
             Err(broken) => {
                 report.reason = Some(broken.how.to_string());
+                if is_late_refusal(&broken, traffic) {
+                    shared.counters.of(direction).handshake_failed(Cause::Alert);
+                    return Outcome::HandshakeFailed;
+                }
                 return outcome(direction, &broken);
             }
         },
@@ -77,6 +85,13 @@ async fn idle(traffic: &Traffic, timeout: Option<Duration>) {
             return;
         }
     }
+}
+
+/// In TLS 1.3 a client is done before the server has looked at its certificate: an alert instead
+/// of the first byte is the server's verdict.
+fn is_late_refusal(broken: &Broken, traffic: &Traffic) -> bool {
+    let alert = matches!(broken.how, How::Tls(rustls::Error::AlertReceived(_)));
+    alert && traffic.from_tls.load(Ordering::Relaxed) == 0
 }
 
 fn outcome(direction: Direction, broken: &Broken) -> Outcome {

@@ -18,7 +18,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout_at},
 };
 use tokio_rustls::TlsStream;
 
@@ -32,6 +32,13 @@ const CHUNK: usize = 16 * 1024;
 
 /// Bytes taken before a reset get this long to reach the other side.
 const ABORT_LINGER: Duration = Duration::from_secs(1);
+
+/// Between two looks at what the kernel knows of both ends.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// An end whose host acknowledges nothing for as long, while something waits to be, is gone. The
+/// kernel would take a quarter of an hour; a reader that only pauses acknowledges all the time.
+const VANISHED_AFTER: Duration = Duration::from_secs(30);
 
 /// Which end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,13 +91,24 @@ pub(super) async fn relay(
     traffic: &Traffic,
 ) -> Result<(), Broken> {
     let (mut up, mut down) = (Flow::default(), Flow::default());
+    let mut looks = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let fault = poll_fn(|context| {
-        let (plain, tls) = (Pin::new(&mut *plain), Pin::new(&mut *tls));
-        match poll_both((&mut up, &mut down), context, plain, tls, traffic) {
-            Poll::Ready(Ok(())) => Poll::Ready(None),
-            Poll::Ready(Err(fault)) => Poll::Ready(Some(fault)),
-            Poll::Pending => Poll::Pending,
+        let ends = (Pin::new(&mut *plain), Pin::new(&mut *tls));
+        match poll_both((&mut up, &mut down), context, ends.0, ends.1, traffic) {
+            Poll::Ready(Ok(())) => return Poll::Ready(None),
+            Poll::Ready(Err(fault)) => return Poll::Ready(Some(fault)),
+            Poll::Pending => {}
         }
+        while looks.poll_tick(context).is_ready() {
+            if let Some(error) = gone(plain, (&up, &down)) {
+                return Poll::Ready(Some((Side::Plain, error)));
+            }
+            if let Some(error) = gone(tls.get_ref().0, (&down, &up)) {
+                return Poll::Ready(Some((Side::Tls, error)));
+            }
+        }
+        Poll::Pending
     })
     .await;
     let Some((side, error)) = fault else { return Ok(()) };
@@ -143,6 +161,20 @@ fn poll_both(
         Poll::Ready(Ok(())) if up.is_ready() => Poll::Ready(Ok(())),
         _ => Poll::Pending,
     }
+}
+
+/// Whether an end is gone and nobody has noticed: it was reset while nothing could be read from it,
+/// because the other end takes nothing; or its host acknowledges nothing any more. `from` and
+/// `into` are the flows out of it and into it.
+fn gone(end: &TcpStream, (from, into): (&Flow, &Flow)) -> Option<io::Error> {
+    let info = sys::tcp_info(end).ok()?;
+    // Closed by FIN both ways is closed too.
+    if info.closed && from.stage == Stage::Open && into.stage != Stage::Closed {
+        return Some(io::ErrorKind::ConnectionReset.into());
+    }
+    let is_asked = info.retransmits > 0 || info.probes >= 3;
+    let silent = Duration::from_millis(info.silent_ms.into());
+    (is_asked && silent >= VANISHED_AFTER).then(|| io::ErrorKind::TimedOut.into())
 }
 
 fn how(error: io::Error) -> How {

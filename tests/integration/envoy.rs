@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::support::{PATIENCE, eventually, http, pattern, read_to_end};
 
-mod sidecars;
+pub mod sidecars;
 mod world;
 
 use sidecars::{BAR, HTTP1_TLS12, HTTP1_TLS13, HTTP2, SLEEP, SNI, TCP, Way};

@@ -41,6 +41,9 @@ mod export;
 mod egress;
 mod envoy;
 
+// Our own sidecar at either end, beside itself and beside Envoy.
+mod sidecar;
+
 // TLS stacks of others as clients.
 mod stacks;
 

@@ -64,7 +64,7 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 fn pattern(seed: u8, len: usize) -> Vec<u8> {
-    (0..251).cycle().take(len).map(|i: u8| seed.wrapping_add(i)).collect()
+    (0..=250).cycle().map(|byte| seed.wrapping_add(byte)).take(len).collect()
 }
 
 #[test]
@@ -178,5 +178,26 @@ fn bytes_that_are_no_tls_end_it_after_what_was_good() {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
         let broken = relayed.await.expect("no panic").expect_err("broken");
         assert!(matches!(broken.how, How::Tls(_)), "{broken:?}");
+    });
+}
+
+#[test]
+fn a_reset_is_seen_while_the_other_end_takes_nothing() {
+    run(async {
+        let World { application, peer, relayed, .. } = World::start().await;
+        // Until every buffer on the way is full: the relay reads nothing then.
+        let chunk = pattern(5, 64 << 10);
+        let fill = async {
+            loop {
+                application.writable().await.expect("writable");
+                let _ = application.try_write(&chunk);
+            }
+        };
+        let _: Result<(), _> = tokio::time::timeout(Duration::from_secs(1), fill).await;
+        net::reset_on_close(&application);
+        drop(application);
+        let broken = relayed.await.expect("no panic").expect_err("broken");
+        assert!(matches!(broken, Broken { side: Side::Plain, how: How::Reset(_) }), "{broken:?}");
+        drop(peer);
     });
 }

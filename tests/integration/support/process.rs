@@ -67,7 +67,20 @@ impl Process {
         Self::spawn(gateway(manifests, settings))
     }
 
-    pub fn spawn(mut command: Command) -> Self {
+    pub fn spawn(command: Command) -> Self {
+        let mut process = Self::launch(command);
+        let accepts = process.said("gateway accepts connections");
+        let listen = accepts["listen"].as_str().expect("addresses").trim_matches(['[', ']']);
+        process.address = listen.parse().expect("an address");
+        for line in process.log().iter().filter(|line| line["message"] == "listening") {
+            let text = |key: &str| line[key].as_str().expect("a text").to_owned();
+            process.ports.insert(text("port"), text("address").parse().expect("an address"));
+        }
+        process
+    }
+
+    /// Starts any of our commands and waits for nothing; its address is not known.
+    pub fn launch(mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -84,16 +97,7 @@ impl Process {
         let stdout = child.stdout.take().expect("a pipe");
         let into: Arc<Mutex<Vec<String>>> = Arc::clone(&lines);
         read_lines(stdout, move |line| into.lock().expect("lines").push(line));
-        let mut process =
-            Self { child, log, lines, address: ([0, 0, 0, 0], 0).into(), ports: HashMap::new() };
-        let accepts = process.said("gateway accepts connections");
-        let listen = accepts["listen"].as_str().expect("addresses").trim_matches(['[', ']']);
-        process.address = listen.parse().expect("an address");
-        for line in process.log().iter().filter(|line| line["message"] == "listening") {
-            let text = |key: &str| line[key].as_str().expect("a text").to_owned();
-            process.ports.insert(text("port"), text("address").parse().expect("an address"));
-        }
-        process
+        Self { child, log, lines, address: ([0, 0, 0, 0], 0).into(), ports: HashMap::new() }
     }
 
     /// What it logged so far.
