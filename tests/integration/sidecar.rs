@@ -207,6 +207,8 @@ fn a_dead_gateway_costs_nobody_a_call() {
         (&server).read_exact(&mut [0]).expect("read");
     };
     (0..20).for_each(|_| call(&world));
+    // Those that live when a gateway ends are cut, as they must be.
+    world.client.connections(20);
     let World { client, front, pod, application, vip, mesh } = world;
     drop(front);
     let world = World { client, front: second, pod, application, vip, mesh };
