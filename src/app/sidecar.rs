@@ -66,6 +66,7 @@ fn identity(settings: &Settings) -> Identity {
     Identity {
         role: Role::Sidecar,
         namespace: of.namespace.clone(),
+        labels: of.labels.iter().collect(),
         network: (!of.network.is_empty()).then(|| of.network.clone()),
         requested_network_view: of.requested_network_view.clone(),
         network_view: parts::network_view(of.network_view),

@@ -14,13 +14,16 @@ enum Form {
     JsonMap,
 }
 
-/// The variables, each with the key it fills.
-const VARIABLES: [(&str, &str, Form); 5] = [
+/// The variables, each with a key it fills.
+const VARIABLES: [(&str, &str, Form); 8] = [
     ("ISTIO_META_NETWORK", "gateway.network", Form::Text),
     ("ISTIO_META_REQUESTED_NETWORK_VIEW", "gateway.requested_network_view", Form::CommaList),
     ("POD_NAMESPACE", "gateway.namespace", Form::Text),
     ("NODE_NAME", "gateway.node", Form::Text),
     ("ISTIO_METAJSON_LABELS", "gateway.labels", Form::JsonMap),
+    ("ISTIO_META_NETWORK", "sidecar.network", Form::Text),
+    ("ISTIO_META_REQUESTED_NETWORK_VIEW", "sidecar.requested_network_view", Form::CommaList),
+    ("ISTIO_METAJSON_LABELS", "sidecar.labels", Form::JsonMap),
 ];
 
 /// Sets what the environment says of the pod; an empty variable says nothing.

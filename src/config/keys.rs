@@ -9,7 +9,7 @@ use serde_norway::Value;
 use super::Settings;
 
 /// Keys whose value is a map with names of the operator's own choice.
-const FREE_MAPS: [&str; 1] = ["gateway.labels"];
+const FREE_MAPS: [&str; 2] = ["gateway.labels", "sidecar.labels"];
 
 /// Names that keys had in earlier releases, each with the name of today. No release renamed one
 /// yet.

@@ -218,3 +218,37 @@ fn a_dead_gateway_costs_nobody_a_call() {
     assert!(lines.iter().any(|line| line["tries"].as_u64() > Some(1)), "nobody was tried twice");
     world.client.says("endpoint ejected");
 }
+
+#[test]
+fn an_endpoint_that_is_silent_gives_way_to_the_next() {
+    let times = ["--set", "sidecar.try_timeout=200ms", "--set", "sidecar.handshake_timeout=200ms"];
+    let world = World::with("", &times);
+    // A host that answers nothing, and one that takes the connection and says nothing.
+    let (away, mute) = (Pod::unreachable(), Pod::new());
+    let endpoints = [away.address, mute.address, world.front.address];
+    world.mesh.entry("bar", "bar.ns2.global", world.vip, &endpoints, "");
+    world.client.read_manifests(2);
+    for _ in 0..8 {
+        let (client, server) = world.connect();
+        (&client).write_all(b"x").expect("write");
+        (&server).read_exact(&mut [0]).expect("read");
+    }
+    let lines = world.client.connections(8);
+    assert!(lines.iter().all(|line| line["outcome"] == "ok"), "{lines:#?}");
+    let timeouts =
+        "diolkos_sidecar_handshake_failures_total{direction=\"outbound\",cause=\"timeout\"}";
+    assert!(world.client.sample(timeouts) > Some(0), "the mute one was never asked");
+}
+
+#[test]
+fn when_nobody_is_left_the_caller_is_reset_within_the_connect_timeout() {
+    let world = World::with("", &["--set", "sidecar.connect_timeout=500ms"]);
+    let mute = Pod::new();
+    world.mesh.entry("bar", "bar.ns2.global", world.vip, &[mute.address], "");
+    world.client.read_manifests(2);
+    is_reset(connect(world.vip));
+    let line = &world.client.connections(1)[0];
+    assert_eq!(line["outcome"], "connect_timeout", "{line}");
+    let took = line["duration_ms"].as_u64().expect("a number");
+    assert!((500..2500).contains(&took), "{took} ms");
+}

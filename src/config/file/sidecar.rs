@@ -2,7 +2,7 @@
 //!
 //! Must not know: TLS, sockets.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,8 @@ pub struct Sidecar {
     pub subsets: Vec<String>,
     /// Whose view holds; empty: the certificate's namespace.
     pub namespace: String,
+    /// Our own labels.
+    pub labels: BTreeMap<String, String>,
     /// Our own network; empty: unknown.
     pub network: String,
     /// Networks to look into.
@@ -70,6 +72,7 @@ impl Default for Sidecar {
             allow_principals: Vec::new(),
             subsets: Vec::new(),
             namespace: String::new(),
+            labels: BTreeMap::new(),
             network: String::new(),
             requested_network_view: Vec::new(),
             network_view: NetworkView::Istio14,
