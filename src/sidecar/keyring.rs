@@ -102,8 +102,8 @@ impl Keyring {
                     self.current.store(Arc::new(read));
                 }
                 Err(error) => {
-                    let error = anyhow_text(&error);
-                    tracing::warn!(%error, "certificate files changed and cannot be used: those read before stay in use");
+                    let error = with_source(&error);
+                    tracing::warn!(%error, "certificate not read: the old one stays in use");
                 }
             }
         }
@@ -130,7 +130,7 @@ impl Keyring {
 }
 
 /// The error and what is behind it.
-fn anyhow_text(error: &CertsError) -> String {
+fn with_source(error: &CertsError) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

@@ -1,17 +1,18 @@
 //! What changes under a running sidecar: manifests, ports, certificates, its own end.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::TcpListener,
     time::Duration,
 };
 
+use diolkos::{dns, metrics::Metrics};
 use rustix::process::Signal;
 
-use super::world::{Mesh, World, connect, vip};
+use super::world::{Application, Mesh, World, connect, vip};
 use crate::{
     envoy::sidecars::SLEEP,
-    support::{eventually, process::Process, read_to_end, tools},
+    support::{PATIENCE, eventually, process::Process, read_to_end, tools},
 };
 
 /// Makes a connection carry a byte each way.
@@ -75,6 +76,51 @@ fn an_address_of_nobody_is_told_with_what_to_do() {
     world.client.says("ip route add local 192.0.0.0/16 dev lo");
     let (mut client, mut server) = world.connect();
     exchange(&mut client, &mut server);
+}
+
+#[test]
+fn an_endpoint_that_is_a_host_name_is_looked_up() {
+    let (mesh, application) = (Mesh::new(), Application::new());
+    let pod = mesh.inbound(&mesh.bar(), application.address, &[]);
+    let front = mesh.front(&[pod.address]);
+    let names = mesh.path("names.yaml");
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+                 metadata: {name: gateway, namespace: ns1}\n\
+                 spec: {hosts: [gateway.c2.example], addresses: [127.0.0.1]}\n";
+    std::fs::write(&names, entry).expect("written");
+    let config = dns::Config {
+        listen: vec![([127, 0, 0, 1], 0).into()],
+        suffixes: vec![dns::DnsName::parse("example").expect("a name")],
+        ttl: Duration::from_secs(30),
+        tcp_connections_max: 16,
+        tcp_timeout: PATIENCE,
+    };
+    let server = dns::start(&config, &[names], &mut Metrics::default()).expect("DNS");
+    let vip = vip();
+    let port = front.address.port();
+    let entry = format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+         metadata: {{name: bar, namespace: ns1}}\nspec:\n  hosts: [bar.ns2.global]\n  \
+         addresses: [{}]\n  location: MESH_INTERNAL\n  resolution: DNS\n  \
+         ports: [{{number: {}, name: tcp, protocol: TCP}}]\n  \
+         endpoints: [{{address: gateway.c2.example, ports: {{tcp: {port}}}}}]\n",
+        vip.ip(),
+        vip.port(),
+    );
+    mesh.write("bar", &entry);
+    let resolver = format!("resolver.servers={}", server.addresses()[0]);
+    let _client = mesh.outbound(&mesh.sleep(), &["--set", &resolver]);
+    // Until the answer is there, callers are reset at once.
+    let mut client = eventually("the name is known", || {
+        let client = connect(vip);
+        client.set_read_timeout(Some(Duration::from_millis(500))).expect("timeout");
+        let silent = client.peek(&mut [0]).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
+        silent.then_some(client)
+    });
+    client.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    let mut server_end = application.accept();
+    exchange(&mut client, &mut server_end);
+    server.stop();
 }
 
 /// In a network namespace of its own, where the range is made local as the message says.
