@@ -116,6 +116,7 @@ pub(super) fn run(args: &SidecarArgs) -> anyhow::Result<bool> {
     let status = Arc::new(Status::new("a sidecar", metrics, readiness));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(&running, &status, settings.sidecar.status))?;
+    status.leave();
     tracing::info!(drain = ?settings.sidecar.drain, "live connections may finish");
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;

@@ -3,7 +3,13 @@
 //! Of the views that a gateway has, these have readiness and metrics; the paths of the others are
 //! not served on their port.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -21,6 +27,7 @@ pub(super) struct Status {
     readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
     metrics: Metrics,
     quit: Notify,
+    leaving: Arc<AtomicBool>,
 }
 
 impl Status {
@@ -29,12 +36,24 @@ impl Status {
         mut metrics: Metrics,
         readiness: impl Fn() -> Readiness + Send + Sync + 'static,
     ) -> Self {
-        let readiness: Arc<dyn Fn() -> Readiness + Send + Sync> = Arc::new(readiness);
+        let leaving = Arc::new(AtomicBool::new(false));
+        let is_leaving = Arc::clone(&leaving);
+        let readiness: Arc<dyn Fn() -> Readiness + Send + Sync> = Arc::new(move || {
+            if is_leaving.load(Ordering::Relaxed) {
+                return Readiness { ready: false, reasons: vec!["it is ending".to_owned()] };
+            }
+            readiness()
+        });
         let ready = Arc::clone(&readiness);
         metrics.collect(&names::READY, move |samples| {
             samples.put(&[], u64::from(ready().ready));
         });
-        Self { what, readiness, metrics, quit: Notify::new() }
+        Self { what, readiness, metrics, quit: Notify::new(), leaving }
+    }
+
+    /// From here on it is not ready.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Waits for the order to end.

@@ -174,7 +174,7 @@ fn half_of_a_pair_is_told_and_changes_nothing() {
 
 #[test]
 fn the_end_lets_connections_finish_and_resets_what_stays() {
-    let world = World::with("", &["--set", "sidecar.drain=1s"]);
+    let world = World::with("", &["--set", "sidecar.drain=3s"]);
     let (mut finishing, mut at_finishing) = world.connect();
     let (mut staying, mut at_staying) = world.connect();
     exchange(&mut finishing, &mut at_finishing);
@@ -182,6 +182,7 @@ fn the_end_lets_connections_finish_and_resets_what_stays() {
     let World { mut client, vip, .. } = world;
     client.process.signal(Signal::TERM);
     eventually("nothing is accepted", || std::net::TcpStream::connect(vip).is_err().then_some(()));
+    assert_eq!(client.status("/healthz/ready").status, 503);
     exchange(&mut finishing, &mut at_finishing);
     drop(at_finishing);
     assert_eq!(read_to_end(finishing), (Vec::new(), true));
