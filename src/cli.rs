@@ -24,9 +24,12 @@ pub use sidecar::SidecarArgs;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
-use crate::config::{
-    Given, Override, Settings, SettingsError, Sources,
-    types::{Listen, address},
+use crate::{
+    config::{
+        Given, Override, Settings, SettingsError, Sources,
+        types::{Listen, address},
+    },
+    export::Peer,
 };
 
 /// Joins service meshes across Kubernetes clusters.
@@ -124,8 +127,15 @@ pub struct GatewayArgs {
 #[command(after_long_help = "\
 Fails (1) when anything is broken; warnings alone do not fail.
 
+With --cluster, two or more, it compares clusters: every port of a ServiceEntry for a host under the
+suffix has a Service behind it in another cluster, whose gateway serves it; every subset that is
+called exists there; pods have the identities that callers expect; a service of several clusters has
+the same ports and service accounts in all; roots and trust domains agree (--certs). Each mismatch
+names both objects, and fails (1). Settings are those of the clusters' gateways.
+
 Examples:
   diolkos check --manifests /etc/diolkos/manifests
+  diolkos check --cluster cluster1=m/c1 --cluster cluster2=m/c2 --certs cluster1=certs/cluster1
   diolkos check --config diolkos.yaml
   diolkos check --print-defaults > diolkos.yaml")]
 pub struct CheckArgs {
@@ -135,6 +145,12 @@ pub struct CheckArgs {
     /// Directory of Kubernetes and Istio manifests; may be repeated.
     #[arg(long, value_name = "DIR")]
     pub manifests: Vec<PathBuf>,
+    /// Compare clusters: the name and the manifests of each; repeated.
+    #[arg(long, value_name = "NAME=DIR", conflicts_with_all = ["manifests", "print_defaults"])]
+    pub cluster: Vec<Peer>,
+    /// Certificates of one of the clusters; may be repeated.
+    #[arg(long, value_name = "NAME=DIR", requires = "cluster")]
+    pub certs: Vec<Peer>,
     /// Any setting; may be repeated, the last one wins.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,

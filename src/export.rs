@@ -9,6 +9,8 @@
 //!                                                             taken, folder
 //! ```
 //!
+//! Beside that, `sameness` compares clusters: what one calls, another has.
+//!
 //! What is offered is judged by `discovery`, as that cluster's gateway would. The file of addresses
 //! is the only allocator. Must not know: connections, the command line, how remarks are shown.
 
@@ -21,6 +23,7 @@ pub mod object;
 pub mod offer;
 pub mod peer;
 pub mod range;
+pub mod sameness;
 pub mod taken;
 
 mod atomic;

@@ -58,6 +58,8 @@ pub struct Remark {
 pub struct Audit {
     /// In the order in which files were looked at.
     pub remarks: Vec<Remark>,
+    /// Each workload's certificate, and who it is for.
+    pub workloads: Vec<(PathBuf, SpiffeId)>,
     /// Each file of roots, and what it holds.
     roots: Vec<(PathBuf, BTreeSet<Vec<u8>>)>,
 }
@@ -213,12 +215,15 @@ impl Looking<'_> {
         let Some(chain) = self.read(CHAIN) else { return };
         let Some(leaf) = chain.first() else { return };
         self.key(KEY, CHAIN, leaf);
+        let identities = verify::identities(leaf);
+        let known = identities.iter().filter_map(|text| SpiffeId::parse(text).ok());
+        self.audit.workloads.extend(known.map(|id| (path.clone(), id)));
         let checked = chain::parse(leaf).and_then(|certificate| {
             is_workload(&certificate, leaf)?;
             self.follow(&path, &chain, &chain, roots)?;
             Ok(certificate)
         });
-        self.judge(&path, checked, Some(&verify::identities(leaf).join(" ")));
+        self.judge(&path, checked, Some(&identities.join(" ")));
         for der in chain.iter().skip(1).filter(|der| !roots.contains(der)) {
             let checked = chain::parse(der).and_then(|issuer| {
                 is_authority(&issuer)?;

@@ -28,6 +28,12 @@ impl SpiffeId {
         }
     }
 
+    /// `cluster.local`.
+    #[must_use]
+    pub fn trust_domain(&self) -> &str {
+        self.0.split('/').nth(2).unwrap_or_default()
+    }
+
     /// The namespace.
     #[must_use]
     pub fn namespace(&self) -> &str {

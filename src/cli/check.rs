@@ -3,6 +3,8 @@
 
 use std::io::{self, Write};
 
+mod clusters;
+
 use super::CheckArgs;
 use crate::{
     app::offline::Loaded,
@@ -14,6 +16,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<bool> {
     if args.print_defaults {
         out.write_all(DEFAULTS.as_bytes())?;
         return Ok(true);
+    }
+    if !args.cluster.is_empty() {
+        return clusters::run(args);
     }
     let settings = Settings::load(&args.sources(Sources::of_this_process())?)?;
     writeln!(out, "# settings in force")?;

@@ -58,6 +58,14 @@ impl CheckReport {
     }
 }
 
+impl Catalog {
+    /// `namespace/name` of the DestinationRule in force for a service.
+    #[must_use]
+    pub fn rule_name(&self, host: &str, namespace: &str) -> Option<&Arc<str>> {
+        self.rule_of(host, namespace).map(|rule| &rule.name)
+    }
+}
+
 /// The hosts under which one service is exposed: none, its own, its alias, or both.
 fn asked_for_as(routes: &ServiceRoutes, catalog: &Catalog) -> Vec<ExposedService> {
     let host = routes.service.host.as_str();

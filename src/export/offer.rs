@@ -105,10 +105,18 @@ impl Reader {
         view
     }
 
-    /// What the gateway answers for.
-    #[must_use]
-    pub fn catalog(&self) -> &Catalog {
-        &self.catalog
+    /// The DestinationRule in force for a Service.
+    pub(super) fn rule_of(&self, service: &ObjectRef) -> Option<ObjectRef> {
+        let host = self.host_of(service);
+        let rule = self.catalog.rule_name(&host, &service.namespace)?;
+        let (namespace, name) = rule.split_once('/')?;
+        let kind = Kind::DestinationRule;
+        Some(ObjectRef { kind, namespace: namespace.into(), name: name.into() })
+    }
+
+    fn host_of(&self, service: &ObjectRef) -> String {
+        let domain = &self.catalog.identity().cluster_domain;
+        format!("{}.{}.svc.{domain}", service.name, service.namespace).to_ascii_lowercase()
     }
 
     fn offer(
@@ -123,8 +131,7 @@ impl Reader {
             name: Arc::clone(name),
         };
         let said = |why: &str| format!("{}: {reference} is not exported: {why}", self.cluster);
-        let host = [name, ".", namespace, ".svc.", &self.catalog.identity().cluster_domain];
-        let host = host.concat().to_ascii_lowercase();
+        let host = self.host_of(&reference);
         let asked = self.catalog.exposure().alias(&host).unwrap_or_default();
         if !is_label(name) || !is_label(namespace) || asked.len() > HOST_BYTES_MAX {
             let why = "its name and namespace cannot be a host, an object and a file of others";
@@ -162,7 +169,7 @@ impl Reader {
     }
 
     /// What the gateway would say of a name that it refuses.
-    fn refusal(&self, host: &str, port: u16) -> String {
+    pub(super) fn refusal(&self, host: &str, port: u16) -> String {
         let server_name = SubsetKey { port, subset: "", host }.to_string();
         let question = Question { server_name: &server_name, ..Question::default() };
         let explanation = Explanation::new(&question, &self.catalog);

@@ -377,3 +377,88 @@ spec: {hosts: [new.ns2.global], resolution: STATIC}
     watch.signal(Signal::TERM);
     assert!(watch.ended().success());
 }
+
+fn check(world: &World, more: &str) -> Said {
+    let mut command = diolkos();
+    command.args("check --cluster c1=c1 --cluster c2=c2 --cluster c3=c3".split_whitespace());
+    command.args(more.split_whitespace()).current_dir(world.dir.path());
+    tools::run(&mut command, b"", PATIENCE)
+}
+
+#[test]
+fn clusters_agree_with_what_was_exported_until_one_of_them_changes() {
+    let world = World::new(&["bar", "foo"], &["bar"]);
+    assert!(world.export("--to-dir c1/imported").good);
+    let said = check(&world, "");
+    assert!(said.good && said.stderr.is_empty(), "{said:?}");
+    assert_eq!(
+        said.stdout,
+        "c1: 5 objects, 0 services offered to others, 2 ServiceEntries for those of others\n\
+         c2: 3 objects, 2 services offered to others, 0 ServiceEntries for those of others\n\
+         c3: 2 objects, 1 services offered to others, 0 ServiceEntries for those of others\n\
+         0 mismatches\n0 problems\n"
+    );
+    world.write("c2/foo.yaml", &service("foo").replace("8080", "8081"));
+    world.write("c3/bar.yaml", &service("other"));
+    let said = check(&world, "");
+    assert!(!said.good);
+    for mismatch in [
+        "c1: c1/imported/bar.ns2.global.yaml:1: ServiceEntry istio-system/bar.ns2.global: \
+         spec.hosts[0]: bar.ns2.global: c3 has no Service ns2/bar",
+        "c1: c1/imported/foo.ns2.global.yaml:1: ServiceEntry istio-system/foo.ns2.global: \
+         spec.ports[0].number: 8080: Service ns2/foo of c2 (c2/foo.yaml:2) has no such TCP port; \
+         it has 8081",
+    ] {
+        assert!(said.stdout.contains(&format!("  {mismatch}\n")), "{mismatch}\n{}", said.stdout);
+    }
+    assert!(said.stdout.contains("\n2 mismatches\n"), "{}", said.stdout);
+}
+
+#[test]
+fn roots_and_trust_domains_are_compared() {
+    let world = World::new(&["bar"], &[]);
+    let certs = |line: &str| {
+        let mut command = diolkos();
+        command.arg("certs").args(line.split_whitespace()).current_dir(world.dir.path());
+        let said = tools::run(&mut command, b"", PATIENCE);
+        assert!(said.good, "{line}: {said:?}");
+    };
+    for dir in ["a", "b"] {
+        certs(&format!("root --dir {dir}"));
+        certs(&format!("cluster c1 --dir {dir}"));
+        certs(&format!("cluster c2 --dir {dir}"));
+        let workload = "workload --cluster c2 --namespace ns2 --service-account bar --dir";
+        certs(&format!("{workload} {dir}"));
+    }
+    let said = check(&world, "--certs c1=a/c1 --certs c2=a/c2");
+    assert!(said.good, "{said:?}");
+    let said = check(&world, "--certs c1=a/c1 --certs c2=b/c2");
+    assert!(!said.good, "{said:?}");
+    let root = "  b/c2/root-cert.pem: is another root than a/c1/root-cert.pem";
+    assert!(said.stdout.contains(root), "{}", said.stdout);
+    world.write(
+        "c1/entry.yaml",
+        "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: bar, namespace: ns1}
+spec:
+  hosts: [bar.ns2.global]
+  resolution: STATIC
+  ports: [{number: 8080, name: http, protocol: HTTP}]
+  subjectAltNames: ['spiffe://td2/ns/ns2/sa/bar']
+",
+    );
+    let said = check(&world, "--certs c2=a/c2");
+    let domain = "  c1: c1/entry.yaml:2: ServiceEntry ns1/bar: spec.subjectAltNames: the trust \
+                  domain is td2 here and cluster.local in a/c2/workloads/ns2.bar/cert-chain.pem";
+    assert!(!said.good && said.stdout.contains(domain), "{}", said.stdout);
+    for (more, why) in [
+        ("--certs c9=a/c1", "no --cluster of this name"),
+        ("--cluster c2=c2", "two of this name"),
+        ("--manifests c1", "cannot be used with"),
+    ] {
+        let said = check(&world, more);
+        assert!(!said.good && said.stderr.contains(why), "{more}: {said:?}");
+    }
+}
