@@ -104,6 +104,22 @@ pub enum ExportError {
         /// What is wrong there.
         problem: String,
     },
+    /// Files in the directory hold addresses, and the file of addresses is not there: names would
+    /// get others.
+    #[error(
+        "{path}: there is no such file, but {folder} holds {count} files of ours with addresses: \
+         bring the file of addresses back, or remove those files to begin anew",
+        path = path.display(),
+        folder = folder.display()
+    )]
+    Lost {
+        /// The file of addresses.
+        path: PathBuf,
+        /// The directory that is written to.
+        folder: PathBuf,
+        /// How many files of ours are in it.
+        count: usize,
+    },
     /// Another run holds the file of addresses for too long.
     #[error("{path}: another run holds the file: try again when it has ended", path = path.display())]
     Locked {

@@ -77,6 +77,12 @@ impl Export {
             }
         }
         let found = self.folder.as_ref().map(Folder::look).transpose()?.unwrap_or_default();
+        if let Some((path, folder)) = held.absent().zip(self.folder.as_ref())
+            && !found.ours.is_empty()
+        {
+            let (path, folder) = (path.to_owned(), folder.path().to_owned());
+            return Err(ExportError::Lost { path, folder, count: found.ours.len() });
+        }
         let mut taken = taken.clone();
         taken.extend(found.taken.clone());
         let clusters: Vec<_> = self.peers.iter().zip(views).collect();

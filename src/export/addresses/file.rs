@@ -103,6 +103,12 @@ impl Held {
         Ok(Self { path, before, book, _lock: lock })
     }
 
+    /// Where it is, when there is no such file yet.
+    #[must_use]
+    pub fn absent(&self) -> Option<&Path> {
+        self.before.is_none().then_some(&*self.path)
+    }
+
     /// True when saving would write other records than there are.
     #[must_use]
     pub fn is_changed(&self) -> bool {

@@ -239,6 +239,19 @@ fn a_forgotten_name_frees_its_address() {
 }
 
 #[test]
+fn a_file_of_addresses_that_was_lost_is_not_begun_anew() {
+    let place = Place::new(1, true);
+    place.run(&[view(&["a", "b"])]);
+    fs::remove_file(place.dir.path().join("addresses")).expect("removed");
+    let run = place.export.run(&[view(&["b"])], &Taken::default(), true);
+    let error = run.expect_err("b would get the address of a").to_string();
+    assert!(error.contains("out holds 2 files of ours with addresses"), "{error}");
+    assert_eq!(place.files().len(), 2);
+    fs::remove_dir_all(place.dir.path().join("out")).expect("removed");
+    assert_eq!(place.run(&[view(&["b"])]).written, ["b.ns2.global"]);
+}
+
+#[test]
 fn an_exhausted_range_writes_nothing() {
     let mut place = Place::new(1, true);
     place.export.range = "10.0.0.0/29".parse().expect("a range");
