@@ -28,7 +28,8 @@ mod watch;
 For each Service that the gateway of another cluster serves under the suffix: a ServiceEntry with an
 address of its own, and a DestinationRule. A Service of the same name and namespace in several
 clusters is one ServiceEntry with an endpoint for each gateway. What a gateway would refuse is not
-exported; the reason is printed on standard error.
+exported; the reason is printed on standard error. Where --annotation is given, ServiceEntries that
+have it are exported too, each host under its own name, if the gateway's hosts cover it.
 
   --form direct    an endpoint for each gateway, labels cluster and region, locality
   --form labelled  the same, and the subsets of the exporting clusters, by name
@@ -82,7 +83,8 @@ pub struct ExportArgs {
     /// Only Services with these labels.
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = label)]
     pub selector: Vec<(String, String)>,
-    /// Only Services with this annotation, such as diolkos/export=true; may be repeated.
+    /// Only Services with this annotation, such as diolkos/export=true, and ServiceEntries with it;
+    /// may be repeated.
     #[arg(long, value_name = "KEY[=VALUE]", value_parser = annotation)]
     pub annotation: Vec<(String, Option<String>)>,
     /// Namespace of the objects.

@@ -1,4 +1,5 @@
-//! What one cluster offers to others: its Services, as its gateway would answer for them.
+//! What one cluster offers to others: its Services, and ServiceEntries that are asked for, as its
+//! gateway would answer for them.
 //!
 //! Judged by `discovery::Catalog`, the same that decides for a running gateway. Must not know:
 //! other clusters, addresses, files.
@@ -13,34 +14,24 @@ use crate::{
     discovery::{Catalog, Change, Explanation, Identity, Reason, explain::Question},
     manifests::{
         Changes, Kind, ObjectRef, Store,
-        kinds::{
-            Labels, Service,
-            service::{ServicePort, Transport},
-        },
+        kinds::{Labels, Meta, Service, ServiceEntry, service::Transport, service_entry::Protocol},
     },
-    routing::{ServiceRoutes, SharedTable, SubsetKey},
+    routing::{self, ServiceRoutes, SharedTable, SubsetKey},
 };
+
+mod port;
+
+pub use port::Port;
 
 /// A service of one cluster, as others may call it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// The Service.
+    /// The Service, or the ServiceEntry.
     pub service: ObjectRef,
     /// Its ports, by number; never empty.
     pub ports: Vec<Port>,
     /// Names of its subsets, in lower case, sorted.
     pub subsets: Vec<Arc<str>>,
-}
-
-/// A port of a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Port {
-    /// The number that a caller names; it travels in the server name.
-    pub number: u16,
-    /// Its name.
-    pub name: String,
-    /// As a ServiceEntry writes it.
-    pub protocol: &'static str,
 }
 
 /// What one cluster offers now.
@@ -54,7 +45,7 @@ pub struct View {
     pub broken: bool,
 }
 
-/// Which Services are meant.
+/// Which Services are meant, and with an annotation which ServiceEntries.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// Labels that they must have.
@@ -64,13 +55,23 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn covers(&self, service: &Service) -> bool {
+    fn covers(&self, meta: &Meta) -> bool {
         let annotated = |(key, value): &(String, Option<String>)| {
-            let found = service.meta.annotations.get(key);
+            let found = meta.annotations.get(key);
             found.is_some_and(|found| value.as_deref().is_none_or(|value| value == found))
         };
-        service.meta.labels.matches(&self.labels) && self.annotations.iter().all(annotated)
+        meta.labels.matches(&self.labels) && self.annotations.iter().all(annotated)
     }
+}
+
+/// What may become an offer.
+struct Candidate {
+    reference: ObjectRef,
+    /// The host by which others call it.
+    asked: String,
+    /// The host by which its cluster knows it.
+    host: String,
+    ports: Vec<Port>,
 }
 
 /// Follows the objects of one cluster.
@@ -96,8 +97,16 @@ impl Reader {
         let problems = store.problems();
         let broken = problems.iter().any(|p| p.severity == crate::manifests::Severity::Error);
         let mut view = View { broken, ..View::default() };
-        for service in objects.services.iter().filter(|service| self.wanted.covers(service)) {
-            match self.offer(service, &mut view.remarks) {
+        let services = objects.services.iter().filter(|service| self.wanted.covers(&service.meta));
+        let services = services.map(|service| self.of_service(service));
+        // Few ServiceEntries are for others: only those that are asked for by their annotation.
+        let entries = objects
+            .service_entries
+            .iter()
+            .filter(|entry| !self.wanted.annotations.is_empty() && self.wanted.covers(&entry.meta));
+        for candidate in services.chain(entries.flat_map(|entry| self.of_entry(entry))) {
+            let offered = candidate.and_then(|candidate| self.offer(candidate, &mut view.remarks));
+            match offered {
                 Ok((host, offer)) => _ = view.offers.insert(host, offer),
                 Err(remark) => view.remarks.push(remark),
             }
@@ -119,53 +128,85 @@ impl Reader {
         format!("{}.{}.svc.{domain}", service.name, service.namespace).to_ascii_lowercase()
     }
 
-    fn offer(
-        &self,
-        service: &Service,
-        remarks: &mut Vec<Remark>,
-    ) -> Result<(String, Offer), Remark> {
-        let (namespace, name) = (&service.meta.namespace, &service.meta.name);
-        let reference = ObjectRef {
-            kind: Kind::Service,
-            namespace: Arc::clone(namespace),
-            name: Arc::clone(name),
-        };
-        let said = |why: &str| format!("{}: {reference} is not exported: {why}", self.cluster);
+    fn of_service(&self, service: &Service) -> Result<Candidate, Remark> {
+        let Meta { namespace, name, .. } = &service.meta;
+        let (kind, namespace, name) = (Kind::Service, Arc::clone(namespace), Arc::clone(name));
+        let reference = ObjectRef { kind, namespace, name };
         let host = self.host_of(&reference);
         let asked = self.catalog.exposure().alias(&host).unwrap_or_default();
-        if !is_label(name) || !is_label(namespace) || asked.len() > HOST_BYTES_MAX {
+        let fit = is_label(&reference.name) && is_label(&reference.namespace);
+        if !fit || asked.len() > HOST_BYTES_MAX {
             let why = "its name and namespace cannot be a host, an object and a file of others";
-            return Err(Remark::error(said(why)));
+            return Err(Remark::error(self.said(&reference, why)));
         }
-        let routes = self.catalog.table().service(&host);
         let tcp = service.spec.ports.iter().filter(|port| port.protocol == Transport::Tcp);
-        let Some(routes) = routes.filter(|routes| routes.exposed_as_alias) else {
-            let port = tcp.map(|port| port.port).next().unwrap_or(1);
-            return Err(Remark::note(said(&self.refusal(&asked, port))));
+        Ok(Candidate { reference, asked, host, ports: tcp.map(Port::from).collect() })
+    }
+
+    /// A host of a ServiceEntry is called by its own name; none under the suffix is ever served.
+    fn of_entry<'e>(
+        &'e self,
+        entry: &'e ServiceEntry,
+    ) -> impl Iterator<Item = Result<Candidate, Remark>> + 'e {
+        let Meta { namespace, name, .. } = &entry.meta;
+        let (kind, namespace, name) = (Kind::ServiceEntry, Arc::clone(namespace), Arc::clone(name));
+        let reference = ObjectRef { kind, namespace, name };
+        entry.spec.hosts.iter().map(move |host| {
+            let host = host.0.to_string();
+            if host.len() > HOST_BYTES_MAX || !host.split('.').all(is_label) {
+                let why = format!("{host} cannot be the name of an object and a file of others");
+                return Err(Remark::error(self.said(&reference, &why)));
+            }
+            let tcp = entry.spec.ports.iter().filter(|port| port.protocol != Protocol::Udp);
+            let (reference, asked) = (reference.clone(), host.clone());
+            Ok(Candidate { reference, asked, host, ports: tcp.map(Port::from).collect() })
+        })
+    }
+
+    fn said(&self, reference: &ObjectRef, why: &str) -> String {
+        format!("{}: {reference} is not exported: {why}", self.cluster)
+    }
+
+    fn offer(
+        &self,
+        candidate: Candidate,
+        remarks: &mut Vec<Remark>,
+    ) -> Result<(String, Offer), Remark> {
+        let Candidate { reference, asked, host, ports } = candidate;
+        let routes = self.catalog.table().service(&host).filter(|routes| {
+            // Another object of this host may be the one that is served.
+            let routing::Service { name, namespace, .. } = &*routes.service;
+            let exposed = if asked == host { routes.exposed } else { routes.exposed_as_alias };
+            exposed && (name, namespace) == (&reference.name, &reference.namespace)
+        });
+        let Some(routes) = routes else {
+            let port = ports.first().map_or(1, |port| port.number);
+            return Err(Remark::note(self.said(&reference, &self.refusal(&asked, port))));
         };
-        let mut ports: Vec<Port> = Vec::new();
-        let mut why = "it has no TCP port".to_owned();
-        for port in tcp {
-            match shut(routes, port.port, &self.catalog) {
-                None => ports.push(port.into()),
-                Some(reason) => {
-                    why = format!("port {}: no endpoint can be served: {reason}", port.port);
-                    let port = port.port;
-                    let shut = format!("{}: {reference}: port {port}", self.cluster);
-                    remarks.push(Remark::note(format!("{shut} is not exported: {reason}")));
-                }
+        let (mut open, mut closed) = (Vec::new(), Vec::new());
+        for port in ports {
+            match shut(routes, port.number, &self.catalog) {
+                None => open.push(port),
+                Some(reason) => closed.push((port.number, reason)),
             }
         }
-        if ports.is_empty() {
-            remarks.retain(|remark| !remark.text.contains(&format!("{reference}: port ")));
-            return Err(Remark::note(said(&why)));
+        if open.is_empty() {
+            let why = closed.first().map_or_else(
+                || "it has no TCP port".to_owned(),
+                |(port, reason)| format!("port {port}: no endpoint can be served: {reason}"),
+            );
+            return Err(Remark::note(self.said(&reference, &why)));
         }
-        ports.sort_by_key(|port| port.number);
+        for (port, reason) in closed {
+            let text = format!("{}: {reference}: port {port} is not exported", self.cluster);
+            remarks.push(Remark::note(format!("{text}: {reason}")));
+        }
+        open.sort_by_key(|port| port.number);
         let all = routes.routes.iter().map(|route| &route.subset);
         let mut subsets: Vec<_> = all.filter(|subset| !subset.is_empty()).cloned().collect();
         subsets.sort_unstable();
         subsets.dedup();
-        Ok((asked, Offer { service: reference, ports, subsets }))
+        Ok((asked, Offer { service: reference, ports: open, subsets }))
     }
 
     /// What the gateway would say of a name that it refuses.
@@ -194,41 +235,6 @@ fn shut(routes: &ServiceRoutes, port: u16, catalog: &Catalog) -> Option<String> 
     let passes = |reason: &Reason| matches!(reason, Reason::NotReady | Reason::Terminating);
     let lasting = !passes(&first.reason) && left_out.all(|out| !passes(&out.reason));
     (served == 0 && lasting).then(|| format!("{}: {}", first.place, first.reason))
-}
-
-impl From<&ServicePort> for Port {
-    fn from(port: &ServicePort) -> Self {
-        let protocol = protocol(&port.name, port.app_protocol.as_deref());
-        let name = match &*port.name {
-            name if is_label(name) => name.to_owned(),
-            _ => format!("{}-{}", protocol.to_ascii_lowercase(), port.port),
-        };
-        Self { number: port.port, name, protocol }
-    }
-}
-
-/// Istio's rule: `appProtocol`, else what stands before the first `-` of the name. What says
-/// nothing is TCP, which is right for everything, only less known.
-fn protocol(name: &str, app_protocol: Option<&str>) -> &'static str {
-    let of_word = |word: &str| {
-        Some(match word.to_ascii_lowercase().as_str() {
-            "tcp" => "TCP",
-            "tls" => "TLS",
-            "http" | "kubernetes.io/ws" => "HTTP",
-            "http2" | "kubernetes.io/h2c" => "HTTP2",
-            "https" | "kubernetes.io/wss" => "HTTPS",
-            "grpc" => "GRPC",
-            "grpc-web" => "GRPC-Web",
-            "mongo" => "Mongo",
-            "mysql" => "MySQL",
-            "redis" => "Redis",
-            _ => return None,
-        })
-    };
-    let lower = name.to_ascii_lowercase();
-    let grpc_web = lower == "grpc-web" || lower.starts_with("grpc-web-");
-    let word = if grpc_web { "grpc-web" } else { lower.split('-').next().unwrap_or_default() };
-    app_protocol.and_then(of_word).or_else(|| of_word(word)).unwrap_or("TCP")
 }
 
 #[cfg(test)]

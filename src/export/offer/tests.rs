@@ -197,22 +197,43 @@ fn a_broken_object_keeps_its_last_good_version_and_is_told() {
 }
 
 #[test]
-fn a_protocol_is_read_as_istio_reads_it() {
-    for (name, app_protocol, expected) in [
-        ("http", None, "HTTP"),
-        ("http-web", None, "HTTP"),
-        ("HTTP2-x", None, "HTTP2"),
-        ("http1", None, "TCP"),
-        ("grpc-web-x", None, "GRPC-Web"),
-        ("grpc-x", None, "GRPC"),
-        ("web", Some("https"), "HTTPS"),
-        ("http", Some("kubernetes.io/h2c"), "HTTP2"),
-        ("http", Some("example.com/own"), "HTTP"),
-        ("", None, "TCP"),
-        ("redis-a", Some("tcp"), "TCP"),
-    ] {
-        assert_eq!(protocol(name, app_protocol), expected, "{name} {app_protocol:?}");
+fn a_service_entry_is_offered_when_its_annotation_asks_for_it() {
+    let gateway = GATEWAY.replace("'*.global'", "'*.global', '*.vm.example'");
+    let entry = |hosts: &str, annotations: &str| {
+        format!(
+            "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: old, namespace: ns2, annotations: {{{annotations}}}}}
+spec:
+  hosts: [{hosts}]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{{number: 80, name: web, protocol: HTTP}}, {{number: 53, name: dns, protocol: UDP}}]
+  endpoints: [{{address: 10.2.0.7, labels: {{security.istio.io/tlsMode: istio}}}}]
+"
+        )
+    };
+    let wanted =
+        || Wanted { annotations: vec![("diolkos/export".to_owned(), None)], ..Wanted::default() };
+    let asked = entry("db.vm.example, db.ns2.global, else.example", "diolkos/export: 'true'");
+    let view = view_of(&[&gateway, &asked], wanted());
+    assert_eq!(offers(&view), ["db.vm.example: 80 web HTTP []"]);
+    let said = remarks(&view);
+    assert_eq!(said.len(), 2, "{said:?}");
+    let start = "note: c2: ServiceEntry ns2/old is not exported: ";
+    assert!(said.iter().all(|said| said.starts_with(start)), "{said:?}");
+    assert!(said[0].contains("service: ") && said[1].contains("hosts: "), "{said:?}");
+    let silent = entry("db.vm.example", "");
+    for (documents, wanted) in
+        [([&*gateway, &silent], wanted()), ([&*gateway, &asked], Wanted::default())]
+    {
+        assert_eq!(view_of(&documents, wanted), View::default());
     }
+}
+
+#[test]
+fn a_port_without_a_name_gets_one() {
     let view = view_of(&[GATEWAY, &service("bar", "{port: 8080}", true, true)], Wanted::default());
     assert_eq!(offers(&view), ["bar.ns2.global: 8080 tcp-8080 TCP []"]);
 }
