@@ -233,26 +233,15 @@ impl GatewayArgs {
     /// # Errors
     /// When a `--set` is not `KEY=VALUE`.
     pub fn sources(&self, base: Sources) -> Result<Sources, SettingsError> {
-        let mut overrides = base.overrides;
-        for text in &self.set {
-            overrides.push(Override::assignment(text)?);
-        }
-        overrides.extend(directories(&self.manifests));
-        if !self.listen.is_empty() {
-            let addresses = self.listen.iter().map(ToString::to_string).collect();
-            overrides.push(flag("--listen", "gateway.listen", Given::List(addresses)));
-        }
-        let listens = [
-            ("--admin", "admin.listen", self.admin),
-            ("--health", "health.listen", self.health),
-            ("--metrics", "metrics.listen", self.metrics),
+        let flags = [
+            directories(&self.manifests),
+            list("--listen", "gateway.listen", &self.listen),
+            text("--admin", "admin.listen", self.admin.as_ref()),
+            text("--health", "health.listen", self.health.as_ref()),
+            text("--metrics", "metrics.listen", self.metrics.as_ref()),
+            text("--workers", "gateway.workers", self.workers.as_ref()),
         ];
-        for (name, key, listen) in listens {
-            overrides.extend(listen.map(|at| flag(name, key, Given::Text(at.to_string()))));
-        }
-        let workers = self.workers.map(|n| Given::Text(n.to_string()));
-        overrides.extend(workers.map(|given| flag("--workers", "gateway.workers", given)));
-        Ok(Sources { file: self.config.clone().or(base.file), overrides, ..base })
+        layered(base, self.config.as_ref(), &self.set, flags)
     }
 }
 
@@ -262,7 +251,7 @@ impl CheckArgs {
     /// # Errors
     /// When a `--set` is not `KEY=VALUE`.
     pub fn sources(&self, base: Sources) -> Result<Sources, SettingsError> {
-        offline_sources(base, self.config.as_ref(), &self.set, &self.manifests)
+        layered(base, self.config.as_ref(), &self.set, [directories(&self.manifests)])
     }
 }
 
@@ -278,7 +267,7 @@ impl ExplainArgs {
     /// # Errors
     /// When a `--set` is not `KEY=VALUE`.
     pub fn sources(&self, base: Sources) -> Result<Sources, SettingsError> {
-        offline_sources(base, self.config.as_ref(), &self.set, &self.manifests)
+        layered(base, self.config.as_ref(), &self.set, [directories(&self.manifests)])
     }
 }
 
@@ -321,24 +310,36 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
 #[error("{0}")]
 struct UsageError(String);
 
-fn offline_sources(
+/// `base` with what was given on top of it, the last winning: each `--set`, then flags of their
+/// own.
+fn layered(
     base: Sources,
     config: Option<&PathBuf>,
     set: &[String],
-    manifests: &[PathBuf],
+    flags: impl IntoIterator<Item = Option<Override>>,
 ) -> Result<Sources, SettingsError> {
     let mut overrides = base.overrides;
     for text in set {
         overrides.push(Override::assignment(text)?);
     }
-    overrides.extend(directories(manifests));
+    overrides.extend(flags.into_iter().flatten());
     Ok(Sources { file: config.cloned().or(base.file), overrides, ..base })
 }
 
 fn directories(manifests: &[PathBuf]) -> Option<Override> {
-    let texts = manifests.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-    let given = || flag("--manifests", "manifests.directories", Given::List(texts));
-    (!manifests.is_empty()).then(given)
+    let texts: Vec<_> = manifests.iter().map(|path| path.to_string_lossy()).collect();
+    list("--manifests", "manifests.directories", &texts)
+}
+
+/// A flag that may be repeated; `None` when it was not given.
+fn list(name: &str, key: &str, values: &[impl ToString]) -> Option<Override> {
+    let given = || Given::List(values.iter().map(ToString::to_string).collect());
+    (!values.is_empty()).then(|| flag(name, key, given()))
+}
+
+/// A flag with one value; `None` when it was not given.
+fn text(name: &str, key: &str, value: Option<&impl ToString>) -> Option<Override> {
+    value.map(|value| flag(name, key, Given::Text(value.to_string())))
 }
 
 fn flag(name: &str, key: &str, given: Given) -> Override {

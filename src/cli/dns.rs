@@ -12,11 +12,11 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{directories, flag, status::Status};
+use super::{directories, layered, list, status::Status, text};
 use crate::{
     admin::{Port, Readiness, Server},
     config::{
-        Given, Override, Settings, SettingsError, Sources,
+        Settings, SettingsError, Sources,
         file::Dns,
         types::{Listen, address},
     },
@@ -82,22 +82,14 @@ impl DnsArgs {
     /// # Errors
     /// When a `--set` is not `KEY=VALUE`.
     pub fn sources(&self, base: Sources) -> Result<Sources, SettingsError> {
-        let mut overrides = base.overrides;
-        for text in &self.set {
-            overrides.push(Override::assignment(text)?);
-        }
-        overrides.extend(directories(&self.manifests));
-        let listen = self.listen.iter().map(ToString::to_string).collect();
-        let suffixes = self.suffix.iter().map(|s| s.trim_matches('.').to_lowercase()).collect();
-        for (name, key, given) in
-            [("--listen", "dns.listen", listen), ("--suffix", "dns.suffixes", suffixes)]
-        {
-            let given: Vec<String> = given;
-            overrides.extend((!given.is_empty()).then(|| flag(name, key, Given::List(given))));
-        }
-        let status = self.status.map(|at| Given::Text(at.to_string()));
-        overrides.extend(status.map(|given| flag("--status", "dns.status", given)));
-        Ok(Sources { file: self.config.clone().or(base.file), overrides, ..base })
+        let suffixes = self.suffix.iter().map(|s| s.trim_matches('.').to_lowercase());
+        let flags = [
+            directories(&self.manifests),
+            list("--listen", "dns.listen", &self.listen),
+            list("--suffix", "dns.suffixes", &suffixes.collect::<Vec<_>>()),
+            text("--status", "dns.status", self.status.as_ref()),
+        ];
+        layered(base, self.config.as_ref(), &self.set, flags)
     }
 }
 

@@ -9,10 +9,10 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use super::{UsageError, flag, offline_sources};
+use super::{UsageError, layered, text};
 use crate::{
     app::offline,
-    config::{Given, Settings, SettingsError, Sources},
+    config::{Settings, SettingsError, Sources},
     export::{
         AddressFile, Done, Export, Failover, Folder, Form, GatewayAddress, Peer, Range, Reader,
         Remark, Shape, Taken, View, Wanted, escapes_capture,
@@ -125,12 +125,9 @@ impl ExportArgs {
     /// # Errors
     /// When a `--set` is not `KEY=VALUE`.
     pub fn sources(&self, base: Sources) -> Result<Sources, SettingsError> {
-        let mut sources = offline_sources(base, self.config.as_ref(), &self.set, &[])?;
-        let suffix = self.suffix.as_deref().map(|suffix| Given::Text(suffix.to_lowercase()));
-        sources
-            .overrides
-            .extend(suffix.map(|given| flag("--suffix", "gateway.rewrite_suffix", given)));
-        Ok(sources)
+        let suffix = self.suffix.as_deref().map(|text| text.trim_matches('.').to_lowercase());
+        let suffix = text("--suffix", "gateway.rewrite_suffix", suffix.as_ref());
+        layered(base, self.config.as_ref(), &self.set, [suffix])
     }
 
     /// What is to be run, once the flags are held against each other.
