@@ -233,6 +233,23 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_too_odd_and_what_is_read_is_written_again(
+            lines in proptest::collection::vec(
+                "(10\\.0\\.0\\.[0-9]{1,3} [a-c.]{1,4}|end|diolkos-addresses 1|#.*|.*)", 0..8,
+            )
+        ) {
+            let records = format!("{HEADER}\n{}\n{END}\n", lines.join("\n"));
+            for text in [lines.join("\n"), records] {
+                if let Ok(book) = Book::parse(&text) {
+                    assert_eq!(book.used.len(), book.by_host.len());
+                    assert_eq!(Book::parse(&book.text()), Ok(book));
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_recorded_name_keeps_its_address_and_new_ones_follow() {
         let mut book = Book::default();

@@ -188,6 +188,28 @@ fn what_is_exported_is_what_the_gateway_serves() {
 }
 
 #[test]
+fn the_egress_form_leads_callers_to_the_egress_gateway_and_that_one_on() {
+    let world = World::new(&["bar"], &["bar"]);
+    let said = world.export("--form egress --egress 10.0.0.1 --to-dir c1/imported");
+    assert!(said.good, "{said:?}");
+    for (view, gateways) in
+        [("", &["10.0.0.1:15443"][..]), ("external", &["192.0.2.2:15443", "192.0.2.3:15443"])]
+    {
+        let mut command = diolkos();
+        command.args(["explain", "outbound_.8080_._.bar.ns2.global", "--manifests", "c1"]);
+        // Whatever addresses this host has, none of them is that of the gateway asked.
+        command.args(["--set", "gateway.listen=127.0.0.1:15443"]);
+        command.args(["--set", "gateway.role=egress", "--set"]);
+        command.arg(format!("gateway.requested_network_view=[{view}]"));
+        let said = tools::run(command.current_dir(world.dir.path()), b"", PATIENCE);
+        assert!(said.good, "{said:?}");
+        let seen = said.stdout.lines().filter_map(|line| line.trim_start().strip_prefix("in "));
+        let seen: Vec<_> = seen.filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!(seen, gateways, "view {view:?}: {}", said.stdout);
+    }
+}
+
+#[test]
 fn the_example_of_the_readme_does_what_it_says() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = fs::read_to_string(repository.join("README.md")).expect("a README");
@@ -367,7 +389,7 @@ spec: {hosts: [new.ns2.global], resolution: STATIC}
     let book = world.read("addresses");
     world.write("addresses", "x");
     world.write("c2/late.yaml", &service("late"));
-    watch.said("nothing was exported: ");
+    watch.said("not exported: ");
     world.write("addresses", &book);
     has("tried again", &["bar", "late", "new"]);
     assert_eq!(world.read("out/bar.ns2.global.yaml"), bar, "never touched");

@@ -175,7 +175,7 @@ impl Current<'_> {
                 );
             }
             Err(error) => {
-                tracing::error!("nothing was exported: {error}");
+                tracing::error!("not exported: {error}");
                 self.retry = Some(Instant::now() + RETRY_AFTER);
             }
         }
