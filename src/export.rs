@@ -81,7 +81,7 @@ impl fmt::Display for Remark {
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The file of addresses, or a file beside it, could not be read or written.
-    #[error("{path}: {doing}: {source}", path = path.display())]
+    #[error("{path}: {doing}", path = path.display())]
     File {
         /// The file.
         path: PathBuf,

@@ -175,7 +175,7 @@ impl Current<'_> {
                 );
             }
             Err(error) => {
-                tracing::error!("not exported: {error}");
+                tracing::error!("not exported: {:#}", anyhow::Error::new(error));
                 self.retry = Some(Instant::now() + RETRY_AFTER);
             }
         }

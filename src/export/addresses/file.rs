@@ -246,7 +246,9 @@ mod tests {
         ] {
             let bytes = || if name == "pipe" { None } else { fs::read(at(name)).ok() };
             let before = bytes();
-            let error = AddressFile::new(&at(name)).hold().expect_err(name).to_string();
+            let error = AddressFile::new(&at(name)).hold().expect_err(name);
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            let error = format!("{error}: {}", source.unwrap_or_default());
             assert!(error.contains(why) && error.contains(name), "{name}: {error}");
             assert_eq!(before, bytes(), "{name}");
         }
