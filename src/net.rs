@@ -15,6 +15,7 @@ use tokio::{io::Interest, net::TcpStream};
 
 use crate::routing::Keepalive;
 
+pub mod cidr;
 #[allow(unsafe_code)]
 pub mod sys;
 
