@@ -37,6 +37,7 @@ use crate::{metrics as registry_of_metrics, net, routing::SharedTable};
 
 pub mod client_hello;
 pub mod outcome;
+pub mod proxy_header;
 pub mod refuse;
 pub mod relay;
 

@@ -216,9 +216,13 @@ fn rustls_agrees_about_damaged_hellos() {
 fn the_fuzz_corpus_holds() {
     let hellos = files("fuzz/corpus/client_hello");
     let keys = files("fuzz/corpus/subset_key");
-    assert!(hellos.len() >= 20 && keys.len() >= 10);
+    let headers = files("fuzz/corpus/proxy_header");
+    assert!(hellos.len() >= 20 && keys.len() >= 10 && headers.len() >= 10);
     for (_, wire) in hellos {
         checks::client_hello(&wire);
+    }
+    for (_, header) in headers {
+        checks::proxy_header(&header);
     }
     for (_, name) in keys {
         checks::subset_key(&String::from_utf8_lossy(&name));

@@ -4,7 +4,10 @@
 //! scanner may differ is listed here and nowhere else.
 
 use diolkos::{
-    gateway::client_hello::{ClientHello, Malformed, Refusal, Scan, Scanner, ServerName},
+    gateway::{
+        client_hello::{ClientHello, Malformed, Refusal, Scan, Scanner, ServerName},
+        proxy_header::{Parsed, parse},
+    },
     routing::SubsetKey,
 };
 use rustls::{Error, PeerMisbehaved, pki_types::DnsName, server::Acceptor};
@@ -33,6 +36,22 @@ pub fn client_hello(wire: &[u8]) {
         }
     }
     check_oracle(wire, &verdict);
+}
+
+/// Panics unless the verdict on a PROXY header is the same for every way to cut it into reads.
+pub fn proxy_header(wire: &[u8]) {
+    let verdict = parse(wire);
+    if let Parsed::Header { len, source } = verdict {
+        assert!((15..=16 + 2048).contains(&len) && len <= wire.len());
+        assert_eq!(parse(&wire[..len]), verdict, "what follows it has no say");
+        assert!(source.is_none_or(|at| at.ip() == at.ip().to_canonical()));
+    }
+    let ends = (0..=wire.len()).take(16 + 2048 + 1);
+    let decided = ends.map(|end| parse(&wire[..end])).find(|v| *v != Parsed::NeedMore);
+    match decided {
+        Some(first) => assert_eq!(first, verdict),
+        None => assert!(verdict == Parsed::NeedMore && wire.len() < 16 + 2048),
+    }
 }
 
 /// Panics unless a key that is read prints as the name it was read from.
