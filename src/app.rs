@@ -31,6 +31,7 @@ pub mod sidecar;
 
 mod control;
 mod discovery;
+mod memory;
 mod parts;
 mod shutdown;
 mod status;
@@ -111,7 +112,7 @@ pub fn start(start: Start) -> anyhow::Result<App> {
     control.resolve(resolver, keeper.asks());
     first_load(&keeper, &names, settings.resolver.start_wait)?;
     let mut running = gateway.start(table).context("a worker thread could not be started")?;
-    control.data_plane_runs(&mut running, &metrics, parts::ourselves(&settings));
+    control.data_plane_runs(&mut running, &metrics, &settings);
     status.accepting();
     let app = App { running, control, keeper, status, settings, sources, level };
     app.announce();

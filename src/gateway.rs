@@ -30,7 +30,9 @@ use self::{
     access_log::AccessLog,
     failures::Failures,
     listener::{Admission, DEFER_ACCEPT_SECONDS},
+    pressure::Pressure,
     relay::pipes::PipeBudget,
+    sources::Sources,
     worker::{Command, Peer, Shared, Worker},
 };
 use crate::{metrics as registry_of_metrics, net, routing::SharedTable};
@@ -54,23 +56,29 @@ mod leave;
 mod listener;
 mod loops;
 mod metrics;
+mod pressure;
 mod quiet;
 mod registry;
 mod report;
 mod route;
+mod silent;
 mod sniff;
+mod source_policy;
+mod sources;
 mod sweep;
 mod view;
+
 mod watchdog;
 mod worker;
 
 pub use access_log::{AccessLogConfig, Format, LogTo};
-pub use config::{Config, LeaveConfig, OnEndpointRemoved, RelayConfig};
+pub use config::{Config, LeaveConfig, LimitsConfig, OnEndpointRemoved, RelayConfig};
 pub use failures::FailureView;
 pub use metrics::Ourselves;
 pub use quiet::QuietConfig;
 pub use route::ISTIO_ALPN;
 pub use sniff::SniffLimits;
+pub use source_policy::{NamePattern, SourceAction, SourceRule};
 pub use view::ConnectionView;
 
 /// Why the data plane could not be bound.
@@ -150,24 +158,30 @@ impl Gateway {
             peers.push(Peer {
                 commands,
                 live: AtomicUsize::new(0),
+                silent: AtomicUsize::new(0),
                 tick_ms: AtomicU64::new(0),
                 stopped: AtomicBool::new(false),
             });
         }
-        let shared = Arc::new(Shared {
-            admission: Arc::new(Admission::new(self.config.connections_max)),
-            pipes: Arc::new(PipeBudget::new(self.config.relay.pipes_max)),
-            metrics: Arc::default(),
-            waiting: Arc::default(),
-            failures: Failures::default(),
-            own_listeners: self.addresses.clone(),
-            log: self.log,
-            config: self.config,
-            table,
-            peers,
-            started: Instant::now(),
-            stopping: AtomicBool::new(false),
-        });
+        let shared =
+            Arc::new(Shared {
+                admission: Arc::new(Admission::new(self.config.connections_max)),
+                pressure: Pressure::default(),
+                sources: self.config.limits.source_max.map(|max| {
+                    Arc::new(Sources::new(max, self.config.limits.trusted_sources.clone()))
+                }),
+                pipes: Arc::new(PipeBudget::new(self.config.relay.pipes_max)),
+                metrics: Arc::default(),
+                waiting: Arc::default(),
+                failures: Failures::default(),
+                own_listeners: self.addresses.clone(),
+                log: self.log,
+                config: self.config,
+                table,
+                peers,
+                started: Instant::now(),
+                stopping: AtomicBool::new(false),
+            });
         let mut threads = Vec::new();
         let watched = self.listeners.clone();
         for (index, (listeners, inbox)) in self.listeners.into_iter().zip(inboxes).enumerate() {
@@ -292,6 +306,24 @@ impl Handle {
         self.0.admission.live()
     }
 
+    /// Connections that may be live at once.
+    #[must_use]
+    pub fn connections_max(&self) -> usize {
+        self.0.admission.max()
+    }
+
+    /// Connections that may be without a whole ClientHello at once.
+    #[must_use]
+    pub fn hellos_max(&self) -> usize {
+        self.0.hellos_max()
+    }
+
+    /// Whether new connections are shed for want of memory.
+    #[must_use]
+    pub fn is_memory_short(&self) -> bool {
+        self.0.pressure.memory_is_short()
+    }
+
     /// Registers what a scrape reads of the data plane.
     pub fn register(&self, registry: &mut registry_of_metrics::Metrics, us: Ourselves) {
         metrics::register(&self.0, registry, us);
@@ -307,6 +339,12 @@ impl Handle {
         for peer in &self.0.peers {
             let _ = peer.commands.send(Command::Drain(window));
         }
+    }
+
+    /// Says whether memory is short: from then on new connections are shed, and such as have sent
+    /// no ClientHello, newest first.
+    pub fn memory_is_short(&self, is_short: bool) {
+        self.0.pressure.memory(is_short);
     }
 
     /// How many connections ended with this outcome.

@@ -7,11 +7,17 @@ use std::{sync::Arc, thread::JoinHandle};
 use anyhow::Context as _;
 use tokio::sync::{oneshot, watch};
 
-use super::{discovery::Ask, parts::Shared, status::Status, views::AppViews};
+use super::{
+    discovery::Ask,
+    memory,
+    parts::{self, Shared},
+    status::Status,
+    views::AppViews,
+};
 use crate::{
     admin::{Port, Server, Views},
     config::{Settings, types::Listen},
-    gateway::{Handle, Ourselves, Running},
+    gateway::{Handle, Running},
     manifests::Asks,
     metrics::Metrics,
     resolver::{Names, Resolver},
@@ -93,12 +99,13 @@ impl Control {
         &self,
         running: &mut Running,
         metrics: &Shared<Metrics>,
-        us: Ourselves,
+        settings: &Settings,
     ) {
         let handle = running.handle();
         let mut registry = metrics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        handle.register(&mut registry, us);
+        handle.register(&mut registry, parts::ourselves(settings));
         drop(registry);
+        self.runtime.spawn(memory::watch(settings.limits.clone(), handle.clone()));
         let _ = self.gateway.send(Some(handle));
         self.runtime.spawn(running.watch());
     }

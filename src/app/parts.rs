@@ -10,13 +10,15 @@ use tokio::sync::mpsc;
 
 use crate::{
     config::{
-        Settings, file, off_when_zero,
+        Settings,
+        file::{self, Rule},
+        off_when_zero,
         types::{self, AccessLogFormat},
     },
     discovery::{Identity, NetworkView, Role},
     gateway::{
-        self, AccessLogConfig, Format, LeaveConfig, LogTo, OnEndpointRemoved, Ourselves,
-        QuietConfig, RelayConfig, SniffLimits,
+        self, AccessLogConfig, Format, LeaveConfig, LimitsConfig, LogTo, OnEndpointRemoved,
+        Ourselves, QuietConfig, RelayConfig, SniffLimits, SourceAction, SourceRule,
     },
     net,
     routing::{Keepalive, Locality, Outlier},
@@ -77,9 +79,30 @@ pub(super) fn gateway_config(
             abort_linger: relay.abort_linger,
         },
         leave: leave_config(settings),
+        limits: limits_config(settings),
         connections_max: connections_max(settings)?,
         access_log,
     })
+}
+
+fn limits_config(settings: &Settings) -> LimitsConfig {
+    let limits = &settings.limits;
+    let rule = |rule: &Rule| SourceRule {
+        action: match rule.action {
+            types::RuleAction::Allow => SourceAction::Allow,
+            types::RuleAction::Deny => SourceAction::Deny,
+        },
+        sources: rule.sources.clone(),
+        names: rule.names.iter().map(|name| name.0.clone()).collect(),
+        dry_run: rule.dry_run,
+    };
+    LimitsConfig {
+        hellos_max: (limits.hellos_max > 0).then_some(limits.hellos_max),
+        source_max: (limits.source_max > 0).then_some(limits.source_max),
+        trusted_sources: limits.trusted_sources.clone(),
+        proxies: settings.gateway.proxy_protocol.trusted.clone(),
+        policy: settings.gateway.policy.iter().map(rule).collect(),
+    }
 }
 
 fn leave_config(settings: &Settings) -> LeaveConfig {

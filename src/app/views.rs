@@ -127,6 +127,7 @@ impl Views for AppViews {
             "listen": self.settings.gateway.listen,
             "ports": ports,
             "connections": self.gateway.borrow().as_ref().map_or(0, Handle::live),
+            "limits": self.gateway.borrow().as_ref().map(limits),
         })
     }
 
@@ -211,6 +212,15 @@ impl Views for AppViews {
     fn quit(&self) {
         let _ = self.orders.send(Order::Quit);
     }
+}
+
+/// What is in force, after what the process found of its own means.
+fn limits(gateway: &Handle) -> Value {
+    json!({
+        "connections_max": gateway.connections_max(),
+        "hellos_max": gateway.hellos_max(),
+        "memory_short": gateway.is_memory_short(),
+    })
 }
 
 fn is_wanted(view: &ConnectionView, filter: &ConnectionFilter) -> bool {

@@ -12,6 +12,7 @@ pub use outlier_detection::OutlierDetection;
 pub use relay::{Keepalive, Relay};
 pub use resolver::Resolver;
 pub use sidecar::Sidecar;
+pub use sources::{ProxyProtocol, Rule};
 
 use super::types::{AccessLogFormat, Listen, LogFormat, NetworkView, Role, addresses};
 
@@ -20,6 +21,7 @@ mod outlier_detection;
 mod relay;
 mod resolver;
 mod sidecar;
+mod sources;
 
 /// All settings, one field for each section of the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -88,6 +90,10 @@ pub struct Gateway {
     pub require_mesh_tls: bool,
     /// Not ready while no AUTO_PASSTHROUGH server selects us.
     pub require_selection: bool,
+    /// Who may ask for which name, by source; the first rule that fits.
+    pub policy: Vec<Rule>,
+    /// Proxies before us.
+    pub proxy_protocol: ProxyProtocol,
     /// Our own network; empty means none.
     pub network: String,
     /// Serve only endpoints of these networks; empty means no view.
@@ -115,6 +121,8 @@ impl Default for Gateway {
             alpn: alpn.map(Into::into).into(),
             require_mesh_tls: true,
             require_selection: true,
+            policy: Vec::new(),
+            proxy_protocol: ProxyProtocol::default(),
             network: String::new(),
             requested_network_view: Vec::new(),
             network_view: NetworkView::Istio14,

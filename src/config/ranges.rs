@@ -43,6 +43,8 @@ pub(super) fn check(settings: &Settings) -> Check {
     duration("drain.deadline", settings.drain.deadline, Duration::ZERO..=YEAR)?;
     duration("drain.idle", settings.drain.idle, MILLISECOND..=HOUR)?;
     duration("drain.late_idle", settings.drain.late_idle, MILLISECOND..=HOUR)?;
+    let percent = (0..=100).contains(&settings.limits.memory_percent);
+    require("limits.memory_percent", percent, "expected 0 to 100")?;
     let path = settings.access_log.path.as_os_str();
     require("access_log.path", !path.is_empty(), "expected a file")?;
     crate::telemetry::check_level(&settings.log.level)

@@ -52,10 +52,10 @@ fn every_key_of_the_default_file_has_a_comment() {
     let lines: Vec<&str> = DEFAULTS.lines().collect();
     for key in KNOWN.keys().filter(|key| !key.starts_with("relay.keepalive.")) {
         let name = key.rsplit('.').next().expect("a name");
-        let start = format!("  {name}:");
-        let explained = lines
-            .windows(2)
-            .any(|pair| pair[0].trim_start().starts_with('#') && pair[1].starts_with(&start));
+        let start = format!("{name}:");
+        let explained = lines.windows(2).any(|pair| {
+            pair[0].trim_start().starts_with('#') && pair[1].trim_start().starts_with(&start)
+        });
         assert!(explained || name == "listen", "{key} has no comment above it");
     }
 }

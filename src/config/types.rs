@@ -6,6 +6,7 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+use crate::gateway::NamePattern;
 pub use crate::telemetry::Format as LogFormat;
 
 /// Which services a gateway serves.
@@ -49,6 +50,38 @@ pub enum Rebalance {
     Off,
     /// At quiet moments.
     Quiet,
+}
+
+/// What a rule about sources does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuleAction {
+    /// Lets through.
+    Allow,
+    /// Refuses.
+    Deny,
+}
+
+/// A host, or `*.` and what hosts end in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name(pub NamePattern, String);
+
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.1)
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match NamePattern::parse(&text) {
+            Some(pattern) => Ok(Self(pattern, text)),
+            None => Err(D::Error::custom(format!(
+                "{text:?} is not a host; expected such as bar.ns2.global or *.ns2.global"
+            ))),
+        }
+    }
 }
 
 /// The form of the access log.

@@ -2,10 +2,13 @@
 //!
 //! Plain values with their defaults. Must not know: the settings file, or who reads a value.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
-use super::{AccessLogConfig, Format, ISTIO_ALPN, LogTo, QuietConfig, SniffLimits};
-use crate::routing::Keepalive;
+use super::{AccessLogConfig, Format, ISTIO_ALPN, LogTo, QuietConfig, SniffLimits, SourceRule};
+use crate::{net::cidr::Cidr, routing::Keepalive};
 
 /// What the data plane is told at start.
 #[derive(Clone, Debug)]
@@ -31,6 +34,8 @@ pub struct Config {
     pub relay: RelayConfig,
     /// Ending connections before their peers do.
     pub leave: LeaveConfig,
+    /// Who may have how much.
+    pub limits: LimitsConfig,
     /// Live connections at once; two descriptors each.
     pub connections_max: usize,
     /// One line for each connection.
@@ -69,6 +74,7 @@ impl Default for Config {
             check_interval: None,
             relay: RelayConfig::default(),
             leave: LeaveConfig::default(),
+            limits: LimitsConfig::default(),
             connections_max: 9_000,
             access_log: AccessLogConfig {
                 format: Format::Off,
@@ -93,6 +99,30 @@ impl Default for RelayConfig {
             vanished_after: Duration::from_secs(30),
             abort_linger: Duration::from_secs(1),
         }
+    }
+}
+
+/// Who may have how much, and who says where a connection comes from.
+#[derive(Clone, Debug, Default)]
+pub struct LimitsConfig {
+    /// Connections without a whole ClientHello, over all workers; `None`: three quarters of
+    /// [`Config::connections_max`], so that silent ones never fill the gateway.
+    pub hellos_max: Option<usize>,
+    /// Under pressure a source with so many connections or more gets no further one, if none has
+    /// more.
+    pub source_max: Option<u32>,
+    /// Sources that are not limited.
+    pub trusted_sources: Vec<Cidr>,
+    /// Proxies that must name their client in a PROXY header. From others it is not TLS.
+    pub proxies: Vec<Cidr>,
+    /// Who may ask for which name.
+    pub policy: Vec<SourceRule>,
+}
+
+impl LimitsConfig {
+    /// Whether a PROXY header is owed by this address.
+    pub(super) fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxies.iter().any(|range| range.contains(address))
     }
 }
 

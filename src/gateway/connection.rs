@@ -8,22 +8,24 @@ use std::rc::Rc;
 
 use super::{
     blame::Court,
+    client_hello::ServerName,
     connect::Dialer,
     first_flight::{Answer, Failure, FirstFlight},
     handshake::HandshakeEnd,
     outcome::{Outcome, Stage},
     refuse::{alert_for, dismiss, refuse},
-    registry::{Limits, Stuck},
+    registry::{Connection, Limits, Stuck},
     relay::{
         self, Opening, Relay, RelayEnd,
         machine::{Loss, Side, Verdict},
     },
     report::Report,
     route::route,
-    sniff::sniff,
+    sniff::{Sniffed, sniff},
+    source_policy::judge,
     worker::Worker,
 };
-use crate::routing::Fault;
+use crate::routing::{Fault, Route, SubsetKey};
 
 /// Serves one accepted connection to its end.
 ///
@@ -60,19 +62,27 @@ enum End {
     Refused(Outcome),
     /// By the word of an endpoint that is gone, and a FIN.
     Alerted(Vec<u8>),
-    /// As the endpoint ended it: by RST.
+    /// By RST: as the endpoint ended it, or under pressure.
     Reset(Outcome),
 }
 
 impl From<Outcome> for End {
     fn from(outcome: Outcome) -> Self {
-        Self::Refused(outcome)
+        match outcome {
+            Outcome::ShedMemory | Outcome::ShedHellos | Outcome::ShedSource | Outcome::Drained => {
+                Self::Reset(outcome)
+            }
+            outcome => Self::Refused(outcome),
+        }
     }
 }
 
 /// Sniff, route, connect, first flight.
 async fn open(worker: &Rc<Worker>, report: &mut Report) -> Result<Opening, End> {
     let connection = Rc::clone(report.connection());
+    if worker.shared().pressure.memory_is_short() {
+        return Err(Outcome::ShedMemory.into());
+    }
     let sniffed = sniff(worker, report).await?;
     report.heard(&sniffed.hello);
 
@@ -80,6 +90,7 @@ async fn open(worker: &Rc<Worker>, report: &mut Report) -> Result<Opening, End> 
     let table = worker.shared().table.load();
     let route = route(&sniffed.hello, &worker.config().alpn, &table)?;
     drop(table);
+    check_source(worker, &connection, &sniffed, &route)?;
     let set = route.endpoints.load_full();
     let permit = route.state.admit(set.policy().max_connections).ok_or(Outcome::ConnectionLimit)?;
     report.routed(&route, permit);
@@ -136,6 +147,27 @@ async fn open(worker: &Rc<Worker>, report: &mut Report) -> Result<Opening, End> 
             }
         }
     }
+}
+
+/// The operator's rules about sources, which know a service by the name asked for and its own.
+fn check_source(
+    worker: &Worker,
+    connection: &Connection,
+    sniffed: &Sniffed,
+    route: &Route,
+) -> Result<(), Outcome> {
+    let rules = &worker.config().limits.policy;
+    let asked = match &sniffed.hello.server_name {
+        Some(ServerName::Name(name)) if !rules.is_empty() => SubsetKey::parse(name),
+        _ => None,
+    };
+    let Some(asked) = asked else { return Ok(()) };
+    let hosts = [asked.host, route.service.host.as_str()];
+    let judged = judge(rules, connection.peer().ip(), hosts);
+    if judged.dry_denied {
+        worker.shared().metrics.policy_dry_run();
+    }
+    if judged.denied { Err(Outcome::SourceDenied) } else { Ok(()) }
 }
 
 /// Another endpoint is asked while there is one and the route's budget allows; because of an alert

@@ -35,6 +35,7 @@ pub(super) struct Metrics {
     checks_ok: AtomicU64,
     checks_failed: AtomicU64,
     returns: AtomicU64,
+    policy_dry_runs: AtomicU64,
     splice_fallbacks: AtomicU64,
     series: Mutex<HashMap<SeriesKey, Arc<Series>, RandomState>>,
     /// Those that did not end well; the others are counted in their series.
@@ -72,6 +73,7 @@ impl Default for Metrics {
             checks_ok: AtomicU64::default(),
             checks_failed: AtomicU64::default(),
             returns: AtomicU64::default(),
+            policy_dry_runs: AtomicU64::default(),
             splice_fallbacks: AtomicU64::default(),
             series: Mutex::default(),
             handshakes: Mutex::default(),
@@ -141,6 +143,10 @@ impl Metrics {
 
     pub(super) fn returned(&self) {
         add(&self.returns, 1);
+    }
+
+    pub(super) fn policy_dry_run(&self) {
+        add(&self.policy_dry_runs, 1);
     }
 
     pub(super) fn splice_fallback(&self) {
@@ -291,6 +297,13 @@ fn register_counts(shared: &Arc<Shared>, registry: &mut metrics::Metrics) {
     plain(&names::REPLAYS_DENIED, |s| read(&s.metrics.replays_denied));
     plain(&names::EJECTIONS, |s| read(&s.metrics.ejections));
     plain(&names::EJECTIONS_ENDED, |s| read(&s.metrics.returns));
+    plain(&names::HELLOS_WAITING, |s| {
+        s.peers.iter().map(|peer| peer.silent.load(Ordering::Relaxed) as u64).sum()
+    });
+    plain(&names::POLICY_DRY_RUNS, |s| read(&s.metrics.policy_dry_runs));
+    plain(&names::SOURCES, |s| s.sources.as_ref().map_or(0, |all| all.size().0 as u64));
+    plain(&names::SOURCE_LARGEST, |s| s.sources.as_ref().map_or(0, |all| all.size().1.into()));
+    plain(&names::MEMORY_SHORT, |s| u64::from(s.pressure.memory_is_short()));
     plain(&names::SPLICE_FALLBACKS, |s| read(&s.metrics.splice_fallbacks));
     plain(&names::PIPES_OPEN, |s| s.pipes.made() as u64);
     plain(&names::PIPE_SHORTAGES, |s| s.pipes.denied());

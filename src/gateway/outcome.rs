@@ -25,6 +25,14 @@ pub enum Outcome {
     HelloMalformed,
     /// The ClientHello is larger than the limit.
     HelloTooLarge,
+    /// A trusted proxy sent no well-formed PROXY header.
+    BadProxyHeader,
+    /// Memory was short.
+    ShedMemory,
+    /// Too many connections had sent no ClientHello, and it had waited for longest.
+    ShedHellos,
+    /// Its source had the most connections of all, and the gateway was under pressure.
+    ShedSource,
     /// A ClientHello without server name.
     NoServerName,
     /// A server name that is not of the `outbound_.` form.
@@ -41,6 +49,8 @@ pub enum Outcome {
     NoSuchSubset,
     /// Its ClientHello waits here for an answer already: it came back to us.
     Loop,
+    /// A rule keeps this source from this name.
+    SourceDenied,
     /// The service has no endpoint that can be served.
     NoEndpoint,
     /// `maxConnections` of the DestinationRule is reached.
@@ -134,7 +144,7 @@ impl Origin {
 
 impl Outcome {
     /// Every outcome, in the order of the path.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 39] = [
         Self::Probe,
         Self::HelloTimeout,
         Self::ClientEofBeforeHello,
@@ -143,6 +153,10 @@ impl Outcome {
         Self::BadVersion,
         Self::HelloMalformed,
         Self::HelloTooLarge,
+        Self::BadProxyHeader,
+        Self::ShedMemory,
+        Self::ShedHellos,
+        Self::ShedSource,
         Self::NoServerName,
         Self::BadName,
         Self::AlpnRefused,
@@ -151,6 +165,7 @@ impl Outcome {
         Self::NoSuchPort,
         Self::NoSuchSubset,
         Self::Loop,
+        Self::SourceDenied,
         Self::NoEndpoint,
         Self::ConnectionLimit,
         Self::ConnectFailed,
@@ -183,6 +198,10 @@ impl Outcome {
             Self::BadVersion => "bad_version",
             Self::HelloMalformed => "malformed",
             Self::HelloTooLarge => "hello_too_large",
+            Self::BadProxyHeader => "bad_proxy_header",
+            Self::ShedMemory => "shed_memory",
+            Self::ShedHellos => "shed_hellos",
+            Self::ShedSource => "shed_source",
             Self::NoServerName => "no_sni",
             Self::BadName => "bad_name",
             Self::AlpnRefused => "alpn_denied",
@@ -191,6 +210,7 @@ impl Outcome {
             Self::NoSuchPort => "no_such_port",
             Self::NoSuchSubset => "no_such_subset",
             Self::Loop => "loop",
+            Self::SourceDenied => "source_denied",
             Self::NoEndpoint => "no_endpoint",
             Self::ConnectionLimit => "connection_limit",
             Self::ConnectFailed => "connect_failed",
@@ -223,7 +243,11 @@ impl Outcome {
             | Self::NotTls
             | Self::BadVersion
             | Self::HelloMalformed
-            | Self::HelloTooLarge => Stage::Sniff,
+            | Self::HelloTooLarge
+            | Self::BadProxyHeader
+            | Self::ShedMemory
+            | Self::ShedHellos
+            | Self::ShedSource => Stage::Sniff,
             Self::NoServerName
             | Self::BadName
             | Self::AlpnRefused
@@ -231,7 +255,8 @@ impl Outcome {
             | Self::NotExported
             | Self::NoSuchPort
             | Self::NoSuchSubset
-            | Self::Loop => Stage::Route,
+            | Self::Loop
+            | Self::SourceDenied => Stage::Route,
             Self::NoEndpoint
             | Self::ConnectionLimit
             | Self::ConnectFailed
@@ -274,6 +299,10 @@ impl Outcome {
             | Self::BadVersion
             | Self::HelloMalformed
             | Self::HelloTooLarge
+            | Self::BadProxyHeader
+            | Self::ShedMemory
+            | Self::ShedHellos
+            | Self::ShedSource
             | Self::NoServerName
             | Self::BadName
             | Self::AlpnRefused
@@ -282,6 +311,7 @@ impl Outcome {
             | Self::NoSuchPort
             | Self::NoSuchSubset
             | Self::Loop
+            | Self::SourceDenied
             | Self::NoEndpoint
             | Self::ConnectionLimit
             | Self::IdleTimeout
@@ -303,6 +333,7 @@ impl Outcome {
             | Self::BadVersion
             | Self::HelloMalformed
             | Self::HelloTooLarge
+            | Self::BadProxyHeader
             | Self::NoServerName
             | Self::BadName
             | Self::AlpnRefused
@@ -311,8 +342,9 @@ impl Outcome {
             | Self::NoSuchPort
             | Self::NoSuchSubset
             | Self::Loop => "NR",
+            Self::SourceDenied => "UAEX",
             Self::NoEndpoint => "UH",
-            Self::ConnectionLimit => "UO",
+            Self::ConnectionLimit | Self::ShedMemory | Self::ShedHellos | Self::ShedSource => "UO",
             Self::ConnectFailed | Self::ConnectTimeout => "UF,URX",
             Self::FirstFlightFailed | Self::EndpointReset | Self::EndpointVanished => "UC",
             Self::ClientEofBeforeHello

@@ -53,7 +53,8 @@ pub fn alert_for(outcome: Outcome) -> Option<Alert> {
         | Outcome::UnknownName
         | Outcome::NotExported
         | Outcome::NoSuchPort
-        | Outcome::NoSuchSubset => Some(Alert::UnrecognizedName),
+        | Outcome::NoSuchSubset
+        | Outcome::SourceDenied => Some(Alert::UnrecognizedName),
         Outcome::Loop
         | Outcome::NoEndpoint
         | Outcome::ConnectionLimit
@@ -64,6 +65,10 @@ pub fn alert_for(outcome: Outcome) -> Option<Alert> {
         | Outcome::ClientEofBeforeHello
         | Outcome::ClientResetBeforeHello
         | Outcome::NotTls
+        | Outcome::BadProxyHeader
+        | Outcome::ShedMemory
+        | Outcome::ShedHellos
+        | Outcome::ShedSource
         | Outcome::ClientGoneBeforeConnect
         | Outcome::FirstFlightFailed
         | Outcome::Finished
@@ -137,6 +142,7 @@ mod tests {
             Outcome::NotExported,
             Outcome::NoSuchPort,
             Outcome::NoSuchSubset,
+            Outcome::SourceDenied,
         ]
         .map(alert_for)
         .into();

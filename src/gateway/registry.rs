@@ -34,7 +34,7 @@ pub(super) struct Connection {
     pub(super) served: OnceCell<Served>,
     /// Set once, by the route stage.
     pub(super) route: OnceCell<Arc<Route>>,
-    pub(super) peer: SocketAddr,
+    peer: Cell<SocketAddr>,
     pub(super) accepted: Instant,
     stage: Cell<Stage>,
     received: Cell<u64>,
@@ -114,7 +114,7 @@ impl Connection {
             downstream,
             served: OnceCell::new(),
             route: OnceCell::new(),
-            peer,
+            peer: Cell::new(peer),
             accepted: now,
             stage: Cell::new(Stage::Sniff),
             received: Cell::new(0),
@@ -134,6 +134,16 @@ impl Connection {
             }),
             limits: Cell::default(),
         }
+    }
+
+    /// Who dialled us; behind a trusted proxy, who dialled that.
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer.get()
+    }
+
+    /// A trusted proxy named its client.
+    pub(super) fn is_for(&self, client: SocketAddr) {
+        self.peer.set(client);
     }
 
     pub(super) fn stage(&self) -> Stage {

@@ -17,6 +17,7 @@ use super::{
     metrics::Series,
     outcome::Outcome,
     registry::{Connection, Served},
+    sources::{SourcePermit, TooMany},
     worker::Worker,
 };
 use crate::{
@@ -37,6 +38,7 @@ pub(super) struct Report {
     last_error: Option<Box<str>>,
     permit: Option<RoutePermit>,
     wait: Option<Wait>,
+    source: Option<SourcePermit>,
     tried: Option<Arc<Endpoint>>,
     recorded: bool,
 }
@@ -68,6 +70,7 @@ impl Report {
             last_error: None,
             permit: None,
             wait: None,
+            source: None,
             tried: None,
             recorded: false,
         })
@@ -102,6 +105,18 @@ impl Report {
     /// Which rule made the outcome, for the log.
     pub(super) fn detail(&mut self, detail: &'static str) {
         self.detail = Some(detail);
+    }
+
+    /// Counts the connection for its source, where that is limited.
+    ///
+    /// # Errors
+    /// The outcome, when the source has too many and the gateway is under pressure.
+    pub(super) fn claim_source(&mut self) -> Result<(), Outcome> {
+        let shared = self.worker.shared();
+        let Some(sources) = &shared.sources else { return Ok(()) };
+        let admitted = sources.enter(self.connection.peer().ip(), shared.is_pressed());
+        self.source = admitted.map_err(|TooMany| Outcome::ShedSource)?;
+        Ok(())
     }
 
     /// The route is known, and counted as in use.
@@ -192,7 +207,7 @@ impl Report {
             endpoint: endpoint.map(|e| &**e),
             upstream_local: served.and_then(|s| local(&s.upstream)),
             downstream_local: local(&connection.downstream),
-            downstream_remote: connection.peer,
+            downstream_remote: connection.peer(),
         }
     }
 }

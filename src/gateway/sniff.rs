@@ -1,15 +1,24 @@
 //! Stage 2, sniff: read until the ClientHello is whole, and keep exactly its bytes.
 //!
 //! Reads, never peeks: one system call less, and a refusal can end in a clean FIN. One deadline
-//! from accept, never extended. Must not know: what a name means.
+//! from accept, never extended. From a trusted proxy its header comes first and is required. Must
+//! not know: what a name means.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
 use super::{
     client_hello::{ClientHello, Refusal, Scan, Scanner},
     outcome::Outcome,
+    proxy_header::{self, BadHeader, Parsed},
+    registry::{Connection, Signal},
     relay::machine::Side,
     report::Report,
     worker::Worker,
@@ -39,7 +48,12 @@ pub(super) struct Sniffed {
 /// The outcome, when there is none to be had.
 pub(super) async fn sniff(worker: &Worker, report: &mut Report) -> Result<Sniffed, Outcome> {
     let limits = worker.config().sniff;
-    let mut reader = Reader { scanner: Scanner::new(limits.bytes_max), wire: Vec::new() };
+    let awaits_header = worker.config().limits.is_proxy(report.connection().peer().ip());
+    if !awaits_header {
+        report.claim_source()?;
+    }
+    let scanner = Scanner::new(limits.bytes_max);
+    let mut reader = Reader { scanner, wire: Vec::new(), awaits_header };
     let deadline = Instant::from_std(report.connection().accepted) + limits.timeout;
     let hello = read_hello(worker, report, &mut reader, deadline).await;
     report.connection().note_taken(Side::Downstream, reader.wire.len());
@@ -52,7 +66,9 @@ async fn read_hello(
     reader: &mut Reader,
     deadline: Instant,
 ) -> Result<Box<ClientHello>, Outcome> {
-    let stream = &report.connection().downstream;
+    let connection = Rc::clone(report.connection());
+    let stream = &connection.downstream;
+    let mut place = None;
     let first = {
         let mut scratch = worker.scratch();
         net::recv_now(stream, &mut scratch).map(|n| reader.take(scratch.get(..n).unwrap_or(&[])))
@@ -77,9 +93,25 @@ async fn read_hello(
                     }
                 });
             }
+            Step::BadHeader(rule) => {
+                report.detail(rule.as_str());
+                return Err(Outcome::BadProxyHeader);
+            }
+            Step::Header(source) => {
+                source.into_iter().for_each(|source| connection.is_for(source));
+                report.claim_source()?;
+                step = reader.scan();
+                continue;
+            }
+            Step::Told(outcome) => return Err(outcome),
             Step::More => {}
         }
+        let silent = worker.silent();
+        let _ = place.get_or_insert_with(|| silent.enter(&connection, worker.hellos_max()));
         let read = std::future::poll_fn(|context| {
+            if let Some(outcome) = told(&connection, context) {
+                return Poll::Ready(Ok(Step::Told(outcome)));
+            }
             let mut scratch = worker.scratch();
             net::poll_recv(stream, context, &mut scratch)
                 .map_ok(|n| reader.take(scratch.get(..n).unwrap_or(&[])))
@@ -97,11 +129,27 @@ enum Step {
     Whole(Box<ClientHello>),
     Refused(Refusal),
     Eof,
+    /// The proxy's header is whole, and names this source.
+    Header(Option<SocketAddr>),
+    BadHeader(BadHeader),
+    /// To end, by the worker.
+    Told(Outcome),
+}
+
+/// An order to end; from here on the next one wakes the task.
+fn told(connection: &Connection, context: &Context<'_>) -> Option<Outcome> {
+    connection.park(context.waker());
+    match connection.take_signal() {
+        Some(Signal::Cut(outcome)) => Some(outcome),
+        Some(Signal::End(_) | Signal::Leave(_) | Signal::Lost(..) | Signal::Look) | None => None,
+    }
 }
 
 struct Reader {
     scanner: Scanner,
     wire: Vec<u8>,
+    /// The peer is a trusted proxy whose header is not whole yet.
+    awaits_header: bool,
 }
 
 impl Reader {
@@ -112,6 +160,21 @@ impl Reader {
         }
         self.wire.reserve_exact(bytes.len());
         self.wire.extend_from_slice(bytes);
+        if self.awaits_header {
+            match proxy_header::parse(&self.wire) {
+                Parsed::NeedMore => return Step::More,
+                Parsed::Bad(rule) => return Step::BadHeader(rule),
+                Parsed::Header { len, source } => {
+                    self.wire.drain(..len);
+                    self.awaits_header = false;
+                    return Step::Header(source);
+                }
+            }
+        }
+        self.scan()
+    }
+
+    fn scan(&mut self) -> Step {
         match self.scanner.scan(&self.wire) {
             Scan::NeedMore => Step::More,
             Scan::Hello(hello) => Step::Whole(Box::new(hello)),

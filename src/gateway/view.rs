@@ -40,7 +40,7 @@ pub(super) fn describe(worker: usize, key: usize, connection: &Rc<Connection>) -
         worker,
         key,
         stage: connection.stage().as_str(),
-        downstream: connection.peer,
+        downstream: connection.peer(),
         route: connection.route.get().map(ToString::to_string),
         upstream: connection.served.get().map(|s| s.lease.endpoint().address),
         received,

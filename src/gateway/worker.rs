@@ -31,10 +31,13 @@ use super::{
     loops::Waiting,
     metrics::Metrics,
     outcome::Outcome,
+    pressure::{Pressure, is_crowded},
     quiet::Window,
     registry::{Connection, Registry, Signal},
     relay::pipes::{PipeBudget, PipePool},
     report::Report,
+    silent::{self, Silent},
+    sources::Sources,
     sweep,
     view::{self, ConnectionView},
 };
@@ -54,6 +57,9 @@ pub(super) struct Shared {
     pub(super) log: AccessLog,
     pub(super) failures: Failures,
     pub(super) admission: Arc<Admission>,
+    pub(super) pressure: Pressure,
+    /// Where sources are limited.
+    pub(super) sources: Option<Arc<Sources>>,
     pub(super) pipes: Arc<PipeBudget>,
     pub(super) waiting: Arc<Waiting>,
     /// Our own listeners, which are nobody's endpoints.
@@ -64,12 +70,27 @@ pub(super) struct Shared {
     pub(super) stopping: AtomicBool,
 }
 
+impl Shared {
+    /// Connections that may be without a whole ClientHello, over all workers.
+    pub(super) fn hellos_max(&self) -> usize {
+        self.config.limits.hellos_max.unwrap_or(self.admission.max() / 4 * 3)
+    }
+
+    /// Connections or memory are running out.
+    pub(super) fn is_pressed(&self) -> bool {
+        let admission = &self.admission;
+        self.pressure.memory_is_short() || is_crowded(admission.live(), admission.max())
+    }
+}
+
 /// What others know of a worker.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) commands: mpsc::UnboundedSender<Command>,
     /// Live connections, handed over ones included.
     pub(super) live: AtomicUsize,
+    /// Of these, without a whole ClientHello at its last tick.
+    pub(super) silent: AtomicUsize,
     /// Milliseconds since the start, at its last tick.
     pub(super) tick_ms: AtomicU64,
     pub(super) stopped: AtomicBool,
@@ -104,6 +125,7 @@ pub(super) struct Worker {
     rounds: sweep::Rounds,
     draining: Cell<Option<Window>>,
     census: Census,
+    silent: Silent,
 }
 
 impl Worker {
@@ -132,6 +154,7 @@ impl Worker {
             rounds: sweep::Rounds::new(Instant::now()),
             draining: Cell::new(None),
             census: Census::new(Instant::now()),
+            silent: Silent::default(),
         });
         let local = LocalSet::new();
         local.block_on(&runtime, worker.serve(listeners, commands))
@@ -185,6 +208,8 @@ impl Worker {
         let ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         self.me().tick_ms.store(ms.max(1), Ordering::Relaxed);
         sweep::sweep(self, &self.rounds);
+        silent::relieve(self);
+        self.me().silent.store(self.silent.len(), Ordering::Relaxed);
         match self.draining.get() {
             Some(window) => leave::drain(self, window, TICK),
             None => census::look(self, &self.census),
@@ -272,6 +297,16 @@ impl Worker {
 
     pub(super) fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Those of its connections that have sent no whole ClientHello yet.
+    pub(super) fn silent(&self) -> &Silent {
+        &self.silent
+    }
+
+    /// This worker's part of the limit on them.
+    pub(super) fn hellos_max(&self) -> usize {
+        self.shared.hellos_max() / self.shared.peers.len().max(1)
     }
 
     /// The time of the last tick: right to a tenth of a second, and free.

@@ -130,6 +130,17 @@ metrics! {
     CONNECTIONS_MAX "diolkos_connections_max" Gauge Count
         &[], "Connections that may be alive at once";
 
+    HELLOS_WAITING "diolkos_hellos_waiting" Gauge Count
+        &[], "Connections alive now that have sent no whole ClientHello yet";
+    SOURCES "diolkos_sources" Gauge Count
+        &[], "Sources with a live connection, where `limits.source_max` is on";
+    SOURCE_LARGEST "diolkos_source_largest" Gauge Count
+        &[], "Live connections of the source with most, where `limits.source_max` is on";
+    MEMORY_SHORT "diolkos_memory_short" Gauge Count
+        &[], "1 while memory is short and new connections are shed, 0 otherwise";
+    POLICY_DRY_RUNS "diolkos_policy_dry_run_denied_total" Counter Count
+        &[], "Connections that a rule with dry_run would have refused";
+
     CONNECT_ATTEMPTS "diolkos_connect_attempts_total" Counter Count
         &["result"], "Tries to reach an endpoint, by result";
     REPLAYS "diolkos_replays_total" Counter Count

@@ -6,23 +6,28 @@ mod support;
 
 // Connections that are not relayed: what the client is told, and that nobody else hears of it.
 mod refuse;
+// Behind a proxy that says who dialled it.
+mod proxy_header;
 // From the route to a connected endpoint, and the limits of the route.
 mod connect;
 // The hello is sent and nothing has come back: who is asked next, and when nobody is.
 mod first_flight;
 // The program from outside: ports, signals, exit codes.
 mod operate;
+// When it leaves, or an endpoint does: who is ended, when, and who is not.
+mod leave;
 // Manifests that change under a running gateway.
 mod manifests_live;
 // What is served and what is not, cell by cell.
 mod matrix;
 // How much at once.
-mod leave;
 mod limits;
 // Endpoints that fail, and hellos that nobody can answer.
 mod outlier;
 // How TLS handshakes end, as far as a stranger can see.
 mod handshakes;
+// Too much of something, or from the wrong place.
+mod overload;
 // Every way in which a connection ends, made, counted and logged.
 mod outcomes;
 // Bytes both ways, FIN as FIN, RST as RST; each case by copy and by splice.

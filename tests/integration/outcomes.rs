@@ -10,7 +10,8 @@ use std::{
 
 use diolkos::{
     gateway::{
-        AccessLogConfig, Config, Format, LogTo, OnEndpointRemoved, Ourselves,
+        AccessLogConfig, Config, Format, LogTo, OnEndpointRemoved, Ourselves, SourceAction,
+        SourceRule,
         outcome::Outcome::{self, *},
     },
     metrics::Metrics,
@@ -118,6 +119,31 @@ fn produce(outcome: Outcome, format: Format) -> Scene {
         BadVersion => scene().sends(&[22, 2, 0, 0, 1, 1]),
         HelloMalformed => scene().sends(&[22, 3, 1, 0, 0]),
         HelloTooLarge => scene().sends(&[22, 3, 1, 0, 4, 1, 255, 255, 255]),
+        BadProxyHeader => Scene::with(format, Policy::default(), |config| {
+            config.limits.proxies = vec!["127.0.0.0/8".parse().expect("a range")];
+        })
+        .sends(HELLO),
+        ShedMemory => {
+            let scene = scene();
+            scene.world.running().handle().memory_is_short(true);
+            scene.sends(HELLO)
+        }
+        ShedHellos => Scene::with(format, Policy::default(), |config| {
+            config.limits.hellos_max = Some(0);
+            config.sniff.timeout = Duration::from_secs(60);
+        })
+        .sends(&HELLO[..9]),
+        ShedSource => Scene::with(format, Policy::default(), |config| {
+            config.limits.source_max = Some(0);
+            config.connections_max = 1;
+        })
+        .sends(HELLO),
+        SourceDenied => Scene::with(format, Policy::default(), |config| {
+            let (sources, names, dry_run) = (Vec::new(), Vec::new(), false);
+            let rule = SourceRule { action: SourceAction::Deny, sources, names, dry_run };
+            config.limits.policy = vec![rule];
+        })
+        .asks(NAME),
         NoServerName => scene().sends(&Hello { server_name: None, ..Hello::new("") }.wire()),
         BadName => scene().asks("bar.ns2.global"),
         AlpnRefused => scene().sends(&Hello { alpn: vec!["h2"], ..Hello::new(NAME) }.wire()),

@@ -21,6 +21,14 @@ impl Outcome {
                 "Not exactly one well-formed ClientHello; the log says which rule."
             }
             Self::HelloTooLarge => "The ClientHello is larger than `sniff.bytes_max`.",
+            Self::BadProxyHeader => {
+                "A trusted proxy sent no well-formed PROXY header; the log says which rule."
+            }
+            Self::ShedMemory => "Reset: memory was short, and it had sent no ClientHello yet.",
+            Self::ShedHellos => "Reset: it waited for longest of more than `limits.hellos_max`.",
+            Self::ShedSource => {
+                "Reset: under pressure, from the largest source above `limits.source_max`."
+            }
             Self::NoServerName => "The ClientHello names no server.",
             Self::BadName => "The name is not `outbound_.<port>_.<subset>_.<host>`.",
             Self::AlpnRefused => "No ALPN of `gateway.alpn` was offered: not a mesh sidecar.",
@@ -29,6 +37,7 @@ impl Outcome {
             Self::NoSuchPort => "The service has no such port that could be served.",
             Self::NoSuchSubset => "No DestinationRule of the service has such a subset.",
             Self::Loop => "The same ClientHello still waits here: two gateways name each other.",
+            Self::SourceDenied => "A rule of `gateway.policy` keeps this source from this name.",
             Self::NoEndpoint => "No endpoint is ready and known to speak mesh mutual TLS.",
             Self::ConnectionLimit => "`maxConnections` of the DestinationRule is reached.",
             Self::ConnectFailed => "Every endpoint tried refused or could not be reached.",
