@@ -300,7 +300,14 @@ impl Handle {
         all
     }
 
-    /// Live connections.
+    /// Connections that have not ended. A little later their descriptors are free too, and they
+    /// are not [`Handle::live`] any more.
+    #[must_use]
+    pub fn active(&self) -> usize {
+        self.0.admission.active()
+    }
+
+    /// Connections that hold descriptors.
     #[must_use]
     pub fn live(&self) -> usize {
         self.0.admission.live()

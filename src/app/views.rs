@@ -126,7 +126,7 @@ impl Views for AppViews {
             "uptime_seconds": self.started.elapsed().as_secs(),
             "listen": self.settings.gateway.listen,
             "ports": ports,
-            "connections": self.gateway.borrow().as_ref().map_or(0, Handle::live),
+            "connections": self.gateway.borrow().as_ref().map_or(0, Handle::active),
             "limits": self.gateway.borrow().as_ref().map(limits),
         })
     }

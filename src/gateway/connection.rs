@@ -14,7 +14,7 @@ use super::{
     handshake::HandshakeEnd,
     outcome::{Outcome, Stage},
     refuse::{alert_for, dismiss, refuse},
-    registry::{Connection, Limits, Stuck},
+    registry::{Connection, Limits},
     relay::{
         self, Opening, Relay, RelayEnd,
         machine::{Loss, Side, Verdict},
@@ -217,8 +217,6 @@ async fn close(worker: &Worker, report: &mut Report, end: RelayEnd) {
             outcome
         }
         RelayEnd::Left(outcome) => {
-            // Nobody is to be told twice.
-            connection.set_stuck(Stuck { busy: true, ..Stuck::default() });
             report.end(outcome);
             dismiss(worker, downstream, upstream).await;
             outcome

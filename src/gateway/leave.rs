@@ -24,7 +24,11 @@ pub(super) mod census;
 pub(super) fn drain(worker: &Worker, window: Window, tick: Duration) {
     let now = worker.now();
     let mut live = Vec::new();
-    worker.registry().each(|_, connection| live.push(Rc::clone(connection)));
+    worker.registry().each(|_, connection| {
+        if !connection.has_ended() {
+            live.push(Rc::clone(connection));
+        }
+    });
     let quota = window.quota(live.len(), tick, now);
     let rules = worker.config().leave.quiet;
     for connection in quiet_of(live, rules, window.is_late(now), now).take(quota) {

@@ -33,12 +33,14 @@ const LAST_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Admission {
     live: AtomicUsize,
+    /// Of these, such as have ended and only wait for their peer to close.
+    lingering: AtomicUsize,
     max: usize,
 }
 
 impl Admission {
     pub(super) fn new(max: usize) -> Self {
-        Self { live: AtomicUsize::new(0), max }
+        Self { live: AtomicUsize::new(0), lingering: AtomicUsize::new(0), max }
     }
 
     /// Room for one more? Then it is taken.
@@ -54,8 +56,25 @@ impl Admission {
         self.live.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// One has ended, and holds its descriptors a little longer.
+    pub(super) fn linger(&self) {
+        self.lingering.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One that lingered is gone, descriptors and all.
+    pub(super) fn leave_at_last(&self) {
+        self.lingering.fetch_sub(1, Ordering::Relaxed);
+        self.leave();
+    }
+
+    /// Those that hold descriptors.
     pub(super) fn live(&self) -> usize {
         self.live.load(Ordering::Relaxed)
+    }
+
+    /// Those that have not ended.
+    pub(super) fn active(&self) -> usize {
+        self.live().saturating_sub(self.lingering.load(Ordering::Relaxed))
     }
 
     pub(super) fn max(&self) -> usize {
@@ -200,7 +219,12 @@ mod tests {
         assert!(admission.enter() && admission.enter() && !admission.enter());
         admission.leave();
         assert!(admission.enter());
-        assert_eq!(admission.live(), 2);
+        assert_eq!((admission.live(), admission.active()), (2, 2));
+        admission.linger();
+        assert!(!admission.enter(), "descriptors are held still");
+        assert_eq!((admission.live(), admission.active()), (2, 1));
+        admission.leave_at_last();
+        assert_eq!((admission.live(), admission.active()), (1, 1));
     }
 
     #[test]

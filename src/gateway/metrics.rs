@@ -291,7 +291,7 @@ fn register_counts(shared: &Arc<Shared>, registry: &mut metrics::Metrics) {
     plain(&names::ACCEPT_ERRORS, |s| read(&s.metrics.accept_errors));
     plain(&names::ACCEPT_PAUSES, |s| read(&s.metrics.accept_pauses));
     plain(&names::HANDED_OVER, |s| read(&s.metrics.handed_over));
-    plain(&names::CONNECTIONS_ACTIVE, |s| s.admission.live() as u64);
+    plain(&names::CONNECTIONS_ACTIVE, |s| s.admission.active() as u64);
     plain(&names::CONNECTIONS_MAX, |s| s.admission.max() as u64);
     plain(&names::REPLAYS, |s| read(&s.metrics.replays));
     plain(&names::REPLAYS_DENIED, |s| read(&s.metrics.replays_denied));

@@ -40,6 +40,7 @@ pub(super) struct Connection {
     received: Cell<u64>,
     sent: Cell<u64>,
     spliced: Cell<bool>,
+    ended: Cell<bool>,
     /// Whom the last byte was taken from.
     spoke: Cell<Side>,
     /// How its TLS handshake ended, as soon as that is known.
@@ -120,6 +121,7 @@ impl Connection {
             received: Cell::new(0),
             sent: Cell::new(0),
             spliced: Cell::new(false),
+            ended: Cell::new(false),
             spoke: Cell::new(Side::Downstream),
             handshake: Cell::new(None),
             signal: Cell::new(None),
@@ -186,6 +188,15 @@ impl Connection {
     /// True when some of its bytes went by splice.
     pub(super) fn spliced(&self) -> bool {
         self.spliced.get()
+    }
+
+    /// Its outcome is recorded; what is left is to wait for the peers to close.
+    pub(super) fn note_ended(&self) {
+        self.ended.set(true);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.get()
     }
 
     pub(super) fn take_signal(&self) -> Option<Signal> {

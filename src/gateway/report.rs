@@ -162,6 +162,8 @@ impl Report {
             return;
         }
         let shared = self.worker.shared();
+        shared.admission.linger();
+        self.connection.note_ended();
         shared.metrics.end(outcome);
         let connection = &*self.connection;
         let (route, handshake) = (connection.route.get(), connection.handshake.get());

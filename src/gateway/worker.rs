@@ -73,7 +73,8 @@ pub(super) struct Shared {
 impl Shared {
     /// Connections that may be without a whole ClientHello, over all workers.
     pub(super) fn hellos_max(&self) -> usize {
-        self.config.limits.hellos_max.unwrap_or(self.admission.max() / 4 * 3)
+        let three_quarters = (self.admission.max() - self.admission.max() / 4).max(1);
+        self.config.limits.hellos_max.unwrap_or(three_quarters)
     }
 
     /// Connections or memory are running out.
@@ -225,6 +226,13 @@ impl Worker {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        // Those that no endpoint answered yet: a FIN could be taken for an answer. Whoever was
+        // told of an end already may still be reading it.
+        self.registry.each(|_, c| {
+            if !c.has_ended() {
+                crate::net::reset_on_close(&c.downstream);
+            }
+        });
     }
 
     /// Takes a fresh socket: serves it here, or hands it to a worker that has clearly fewer.
@@ -284,7 +292,7 @@ impl Worker {
     /// One connection fewer. Called by the report guard.
     pub(super) fn leave(&self) {
         self.me().live.fetch_sub(1, Ordering::Relaxed);
-        self.shared.admission.leave();
+        self.shared.admission.leave_at_last();
     }
 
     pub(super) fn shared(&self) -> &Shared {
@@ -306,7 +314,7 @@ impl Worker {
 
     /// This worker's part of the limit on them.
     pub(super) fn hellos_max(&self) -> usize {
-        self.shared.hellos_max() / self.shared.peers.len().max(1)
+        self.shared.hellos_max().div_ceil(self.shared.peers.len().max(1))
     }
 
     /// The time of the last tick: right to a tenth of a second, and free.

@@ -16,7 +16,7 @@ use diolkos::{
     routing::{Endpoint, EndpointSet, Policy},
 };
 
-use crate::support::{Pod, World, deaf, eventually, pattern, read_to_end, table_of};
+use crate::support::{HELLO, Pod, World, deaf, eventually, pattern, read_to_end, table_of};
 
 const IDLE: Duration = Duration::from_millis(300);
 /// The sweep looks at a connection twice a second, and a worker ticks ten times.
@@ -252,6 +252,20 @@ fn bytes_that_are_not_acknowledged_keep_a_connection() {
     let waited = shut_down(&mut world, Duration::from_secs(2));
     assert!(waited >= Duration::from_secs(2), "{waited:?}");
     assert_eq!(world.handle().ended(Drained), 1);
+}
+
+#[test]
+fn at_the_deadline_whoever_was_not_answered_at_all_is_reset() {
+    let pod = Pod::new();
+    let mut world = World::start(&[pod.address], short);
+    let mut asking = world.dial();
+    let _server = pod.accept();
+    let mut silent = world.send(&HELLO[..9]);
+    eventually("both are there", || (world.running().live() == 2).then_some(()));
+    shut_down(&mut world, Duration::from_millis(200));
+    assert_eq!(read_to_end(&mut asking), (vec![], false));
+    assert_eq!(read_to_end(&mut silent), (vec![], false));
+    assert_eq!(world.handle().ended(Drained), 2);
 }
 
 fn on_removal(what: OnEndpointRemoved, window: Duration) -> impl FnOnce(&mut Config) {

@@ -421,19 +421,28 @@ fn at_every_moment_what_was_accepted_has_ended_or_lives() {
     let world = World::start(&[pod.address], |_| {});
     let handle = world.running().handle();
     let ended = || Outcome::ALL.iter().map(|o| handle.ended(*o)).sum::<u64>();
-    let mut held = Vec::new();
-    for round in 0..30 {
-        match round % 3 {
+    let (mut held, mut refused) = (Vec::new(), Vec::new());
+    for round in 0..40 {
+        match round % 4 {
             0 => held.push((world.dial(), pod.accept())),
             1 => {
                 let mut client = world.send(b"GET / HTTP/1.1\r\n\r\n");
                 read_to_end(&mut client);
             }
+            2 => {
+                // Refused, and does not close: a second later we do.
+                let mut client = world.send(b"GET / HTTP/1.1\r\n\r\n");
+                assert_eq!(client.read(&mut [0]).expect("a FIN"), 0);
+                refused.push(client);
+                let now = Instant::now();
+                eventually("it has ended", || (handle.active() == held.len()).then_some(()));
+                assert!(now.elapsed() < Duration::from_millis(500), "{:?}", now.elapsed());
+            }
             _ => drop(held.pop()),
         }
         eventually("the sums agree", || {
-            let sum = ended() + handle.live() as u64;
-            (handle.accepted() == sum && handle.live() == held.len()).then_some(())
+            let sum = ended() + handle.active() as u64;
+            (handle.accepted() == sum && handle.active() == held.len()).then_some(())
         });
     }
     drop(held);

@@ -75,7 +75,9 @@ pub(in crate::gateway) fn look(worker: &Worker, census: &Census) {
     census.next.set(now + EVERY);
     let mut routes: HashMap<usize, (Arc<Route>, Members), RandomState> = HashMap::default();
     worker.registry().each(|_, connection| {
-        if let (Some(route), Some(_)) = (connection.route.get(), connection.served.get()) {
+        if let (Some(route), Some(_), false) =
+            (connection.route.get(), connection.served.get(), connection.has_ended())
+        {
             let of_route = routes
                 .entry(Arc::as_ptr(&route.state).addr())
                 .or_insert_with(|| (Arc::clone(route), Vec::new()));
