@@ -6,11 +6,11 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{directories, flag, status::Status};
+use super::{directories, layered, list, status::Status, text};
 use crate::{
     admin::{Port, Readiness, Server},
     app,
-    config::{Given, Override, Settings, SettingsError, Sources, types::Listen},
+    config::{Settings, SettingsError, Sources, types::Listen},
     metrics::Metrics,
     sidecar::Running,
     telemetry,
@@ -77,25 +77,16 @@ impl SidecarArgs {
     /// # Errors
     /// When a `--set` is not `KEY=VALUE`.
     pub fn sources(&self, base: Sources) -> Result<Sources, SettingsError> {
-        let mut overrides = base.overrides;
-        for text in &self.set {
-            overrides.push(Override::assignment(text)?);
-        }
-        overrides.extend(directories(&self.manifests));
-        let lists = [
-            ("--inbound", "sidecar.inbound", &self.inbound),
-            ("--allow-principal", "sidecar.allow_principals", &self.allow_principal),
-            ("--subset", "sidecar.subsets", &self.subset),
+        let certs = self.certs.as_ref().map(|dir| dir.to_string_lossy());
+        let flags = [
+            directories(&self.manifests),
+            list("--inbound", "sidecar.inbound", &self.inbound),
+            list("--allow-principal", "sidecar.allow_principals", &self.allow_principal),
+            list("--subset", "sidecar.subsets", &self.subset),
+            text("--certs", "sidecar.certs", certs.as_ref()),
+            text("--status", "sidecar.status", self.status.as_ref()),
         ];
-        for (name, key, given) in lists {
-            let list = || flag(name, key, Given::List(given.clone()));
-            overrides.extend((!given.is_empty()).then(list));
-        }
-        let certs = self.certs.as_ref().map(|dir| Given::Text(dir.to_string_lossy().into_owned()));
-        overrides.extend(certs.map(|given| flag("--certs", "sidecar.certs", given)));
-        let status = self.status.map(|at| Given::Text(at.to_string()));
-        overrides.extend(status.map(|given| flag("--status", "sidecar.status", given)));
-        Ok(Sources { file: self.config.clone().or(base.file), overrides, ..base })
+        layered(base, self.config.as_ref(), &self.set, flags)
     }
 }
 
