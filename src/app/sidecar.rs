@@ -25,7 +25,7 @@ use crate::{
 pub fn start(settings: &Settings, metrics: &mut Metrics) -> anyhow::Result<Running> {
     parts::raise_descriptor_limit();
     let directories = &settings.manifests.directories;
-    if directories.is_empty() {
+    if directories.is_empty() && settings.sidecar.inbound.is_empty() {
         tracing::warn!("no manifests are given (--manifests DIR): nothing listens for outbound");
     }
     Ok(sidecar::start(config(settings)?, identity(settings), directories, metrics)?)
