@@ -17,6 +17,7 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY config/diolkos.yaml config/diolkos.yaml
 COPY config/demo config/demo
+COPY config/two-clusters config/two-clusters
 COPY src src
 # With --target the flag reaches our program and not the compiler's own plug-ins, which are shared
 # objects. The machine that builds is the machine that it is built for.

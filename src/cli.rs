@@ -29,6 +29,7 @@ use crate::{
         Given, Override, Settings, SettingsError, Sources,
         types::{Listen, address},
     },
+    demo::Act,
     export::Peer,
 };
 
@@ -73,7 +74,7 @@ pub enum Command {
     Export(ExportArgs),
     /// Give an unmodified application its mesh mutual TLS, in both directions.
     Sidecar(SidecarArgs),
-    /// Run a small mesh on this machine and make calls through a gateway.
+    /// Run three clusters on this machine and make calls between them.
     Demo(DemoArgs),
     /// Load-test any gateway, or compare several.
     Bench(bench::BenchArgs),
@@ -204,17 +205,29 @@ pub struct ExplainArgs {
 /// Arguments of `diolkos demo`.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-Everything runs on loopback addresses in this process and ends with it.
+Three clusters on loopback addresses, joined only by their gateways; nothing needs root. First a
+story about one gateway alone, then the scenes between the clusters: plain, tcp, subset, egress,
+pod-dies, cluster-dies, automation, wrong-root, not-exported. What is seen is held against what
+should be. Every part of diolkos is a process of its own; all end with this one.
+
+Addresses of 127.1.0.0/16, 127.2.0.0/16, 127.3.0.0/16 and 127.255.0.0/16 must be free, so there is
+one demo at a time on a machine.
 
 Examples:
   diolkos demo
   diolkos demo --once
-  diolkos demo --listen 127.0.0.1:0 --keep ./demo-files")]
+  diolkos demo --scene egress --once
+  diolkos demo --scene gateway --listen 127.0.0.1:0
+  diolkos demo --once --keep ./demo-files")]
 pub struct DemoArgs {
-    /// Make the calls, then end: 0 when all went as they should, 1 otherwise.
+    /// Play, then end: 0 when all went as they should, 1 otherwise.
     #[arg(long)]
     pub once: bool,
-    /// Address of the demo's gateway.
+    /// Play only this one: gateway, plain, tcp, subset, egress, pod-dies, cluster-dies, automation,
+    /// wrong-root, not-exported.
+    #[arg(long, value_name = "NAME", value_parser = demo::act)]
+    pub scene: Option<Act>,
+    /// Address of the gateway in the story about one.
     #[arg(
         long,
         value_name = "ADDR",
@@ -222,7 +235,7 @@ pub struct DemoArgs {
         default_value = "127.0.0.1:15443"
     )]
     pub listen: SocketAddr,
-    /// Write certificates and manifests to this directory and leave them there.
+    /// Write certificates, manifests, logs and command lines to this directory and leave them there.
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
 }

@@ -1,203 +1,155 @@
-//! A small cluster on loopback, a gateway in front of it, and calls to it, for people to watch.
+//! Clusters on loopback, joined only by their gateways, and calls between them, for people to watch.
 //!
-//! Stands on `certs`, and on a gateway that the caller starts, as any user would. Must not know:
-//! how a gateway is built.
+//! ```text
+//!  cluster 1                                    cluster 2
+//!  client -> 127.255.0.2:8080                   127.2.0.1:15443
+//!            its sidecar ───── mutual TLS ─────▶ gateway ─────▶ the pod's sidecar ─▶ application
+//!            DNS, export, egress gateway        cluster 3: the same once more
+//! ```
 //!
-//! The story: certificates and manifests are made in a directory; five pods start; the gateway is
-//! started on the manifests; a client in another cluster makes the calls of [`calls::CALLS`], and
-//! each is compared with what should come of it.
+//! Each part of diolkos is a process of its own, started by a command line that anybody could type;
+//! `--keep` leaves those lines, the manifests, certificates and logs. The first story,
+//! [`one_gateway`], needs no more than a gateway. Must not know: how any part does its work.
 
 use std::{
-    fmt, io,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use tempfile::TempDir;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc::UnboundedReceiver,
-    time::timeout,
-};
+use tokio::{signal, time::timeout};
 
-pub mod calls;
-pub mod client;
-pub mod material;
-pub mod pods;
+pub mod application;
+pub mod caller;
+pub mod one_gateway;
+pub mod places;
 pub mod print;
+pub mod process;
+pub mod scenes;
+pub mod witness;
+pub mod world;
 
-use calls::{CALLS, Ways};
-use material::{Material, write_manifests};
-use pods::Pods;
-use print::Printer;
+use print::{Printer, Style, shell_word};
+use scenes::Scene;
+use world::World;
+
+pub use one_gateway::RunningGateway;
 
 /// What can be chosen.
 #[derive(Clone, Debug)]
 pub struct DemoArgs {
-    /// Return after the calls instead of running on.
+    /// Return after the scenes instead of running on.
     pub once: bool,
-    /// Where the gateway listens; an address on loopback, as the pods are.
+    /// Only this one; `None`: all.
+    pub scene: Option<Act>,
+    /// Where the gateway of [`one_gateway`] listens.
     pub listen: SocketAddr,
-    /// Leave certificates and manifests here, instead of in a temporary directory.
+    /// Leave everything here, instead of in a temporary directory.
     pub keep: Option<PathBuf>,
 }
 
-impl Default for DemoArgs {
-    fn default() -> Self {
-        let listen = (Ipv4Addr::LOCALHOST, 15443).into();
-        Self { once: false, listen, keep: None }
-    }
+/// What can be played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Calls straight to one gateway: [`one_gateway`].
+    Gateway,
+    /// A scene between clusters.
+    Clusters(Scene),
 }
 
-/// A gateway in this process that accepts connections and has loaded its manifests.
-pub struct RunningGateway {
-    /// Where it listens, with the real port.
-    pub address: SocketAddr,
-    /// One line for each connection, sent when the connection has ended: an access log for people.
-    pub decisions: UnboundedReceiver<String>,
-    /// Ends it.
-    pub stop: Box<dyn FnOnce()>,
-}
+/// A scene may take this long: the demo never hangs.
+const SCENE_TIMEOUT: Duration = Duration::from_secs(60);
 
-impl fmt::Debug for RunningGateway {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunningGateway").field("address", &self.address).finish_non_exhaustive()
-    }
-}
-
-/// All calls together may take this long: the demo never hangs.
-const CALLS_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Plays the story on standard output. True when every call went as it should.
+/// Plays on standard output. True when everything went as it should.
 ///
-/// `start_gateway` gets the directory of manifests and the address to listen on. The gateway's
-/// labels must hold `istio: ingressgateway`, and its namespace must not be `ns2`.
+/// # Errors
+/// What kept a part from coming up.
 pub fn run(
     args: &DemoArgs,
     start_gateway: impl FnOnce(&Path, SocketAddr) -> anyhow::Result<RunningGateway>,
 ) -> anyhow::Result<bool> {
-    play(args, start_gateway, Printer::stdout(), interrupted())
-}
-
-fn play(
-    args: &DemoArgs,
-    start_gateway: impl FnOnce(&Path, SocketAddr) -> anyhow::Result<RunningGateway>,
-    mut printer: Printer,
-    stopped: impl Future<Output = io::Result<()>>,
-) -> anyhow::Result<bool> {
-    ensure!(
-        args.listen.ip().is_loopback(),
-        "the demo's pods are on loopback, so its gateway must be too: --listen 127.0.0.1:{}",
-        args.listen.port()
-    );
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let place = Place::open(args.keep.as_deref())?;
-    let dir = place.path();
-    let material = Material::make(SystemTime::now())?;
-    material.write(dir)?;
-    let pods = runtime.block_on(Pods::start(material.bar_tls()?, material.secret_tls()?))?;
-    let manifests = write_manifests(dir, pods.port())?;
-    let gateway =
-        start_gateway(&manifests, args.listen).map_err(|e| did_not_start(e, args.listen))?;
-    let _stop = Stop(Some(gateway.stop));
-    introduce(&mut printer, &manifests, &pods, gateway.address)?;
-    let mut ways = Ways::new(gateway.address, gateway.decisions, &pods, &material);
-    runtime.block_on(async {
-        tokio::pin!(stopped);
-        let good = tokio::select! {
-            good = all_calls(&mut ways, &mut printer) => good?,
-            stopped = &mut stopped => {
-                stopped?;
-                printer.line("Stopped before all calls were made.")?;
-                return Ok(false);
-            }
+    let mut printer = Printer::stdout();
+    let mut good = true;
+    if matches!(args.scene, None | Some(Act::Gateway)) {
+        let alone = one_gateway::DemoArgs {
+            once: args.once || args.scene.is_none(),
+            listen: args.listen,
+            keep: args.keep.as_ref().map(|dir| dir.join("one-gateway")),
         };
-        if !args.once {
-            printer.by_hand(gateway.address, dir)?;
-            tokio::select! {
-                told = tell_decisions(ways.into_decisions(), &mut printer) => told?,
-                stopped = &mut stopped => stopped?,
+        title(&mut printer, "gateway", "one gateway: what it lets through and what it refuses")?;
+        good &= one_gateway::run(&alone, start_gateway)?;
+    }
+    let scenes = match args.scene {
+        None => Scene::ALL.to_vec(),
+        Some(Act::Clusters(scene)) => vec![scene],
+        Some(Act::Gateway) => return Ok(good),
+    };
+    let place = Place::open(args.keep.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let clusters = runtime.block_on(async {
+        tokio::select! {
+            played = clusters(&scenes, place.path(), args.once, &mut printer) => played,
+            stopped = one_gateway::interrupted() => {
+                stopped?;
+                Ok(false)
             }
         }
-        Ok(good)
-    })
+    })?;
+    Ok(good & clusters)
 }
 
-fn introduce(
+async fn clusters(
+    scenes: &[Scene],
+    dir: &Path,
+    once: bool,
     printer: &mut Printer,
-    manifests: &Path,
-    pods: &Pods,
-    gateway: SocketAddr,
-) -> io::Result<()> {
-    printer.fact("manifests", manifests.display())?;
-    printer.fact("caller", material::CALLER)?;
-    for pod in pods::BAR {
-        printer.fact("pod", format!("{:<8} {}", pod.name, pods.address(pod)))?;
-    }
-    printer.fact("gateway", gateway)?;
-    printer.line("")
-}
-
-async fn all_calls(ways: &mut Ways<'_>, printer: &mut Printer) -> anyhow::Result<bool> {
+) -> anyhow::Result<bool> {
+    let begun = Instant::now();
+    let mut world = World::start(dir).await?;
+    printer.line("")?;
+    printer.fact("clusters", format!("3, up after {:.1} s", begun.elapsed().as_secs_f64()))?;
+    printer.fact("files", dir.display())?;
     let mut wrong = 0;
-    let calls = async {
-        for call in &CALLS {
-            let outcome = ways.make(call).await?;
-            wrong += usize::from(!outcome.good);
-            printer.outcome(call, &outcome)?;
-        }
-        anyhow::Ok(())
-    };
-    let in_time = timeout(CALLS_TIMEOUT, calls).await;
-    let seconds = CALLS_TIMEOUT.as_secs();
-    match in_time {
-        Ok(made) => made?,
-        Err(_) => {
-            printer.line(&format!(
-                "\nWRONG: the calls were not done after {seconds} s and were given up"
-            ))?;
-            return Ok(false);
+    for scene in scenes {
+        title(printer, scene.name(), scene.title())?;
+        let played = timeout(SCENE_TIMEOUT, scene.play(&mut world)).await;
+        let seen = played.with_context(|| format!("{} was not over in time", scene.name()))??;
+        for seen in seen {
+            wrong += usize::from(!seen.good);
+            printer.verdict(seen.good, &seen.seen)?;
+            if !seen.good {
+                printer.note(&format!("expected: {}", seen.expected))?;
+            }
         }
     }
     match wrong {
-        0 => printer.line(&format!("\nAll {} as they should be.", CALLS.len()))?,
-        n => printer.line(&format!("\nWRONG: {n} of {}.", CALLS.len()))?,
+        0 => printer.line("\nAll as it should be.")?,
+        n => printer.line(&format!("\nWRONG: {n}."))?,
+    }
+    if !once {
+        by_hand(printer, dir)?;
+        signal::ctrl_c().await?;
     }
     Ok(wrong == 0)
 }
 
-/// Says what the gateway decides about calls that somebody makes by hand; ends only in an error.
-async fn tell_decisions(
-    mut decisions: UnboundedReceiver<String>,
-    printer: &mut Printer,
-) -> io::Result<()> {
-    while let Some(decision) = decisions.recv().await {
-        printer.fact("gateway", decision.trim_end())?;
-    }
-    Err(io::Error::other("the gateway has ended by itself; its log says why"))
+fn title(printer: &mut Printer, name: &str, title: &str) -> anyhow::Result<()> {
+    let name = printer.paint(Style::Bold, name);
+    Ok(printer.line(&format!("\n{name}: {title}"))?)
 }
 
-/// Ctrl-C, or a request to terminate.
-async fn interrupted() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted,
-        _ = terminate.recv() => Ok(()),
-    }
-}
-
-fn did_not_start(error: anyhow::Error, listen: SocketAddr) -> anyhow::Error {
-    let in_use = error.chain().any(|cause| {
-        let io = cause.downcast_ref::<io::Error>();
-        io.is_some_and(|e| e.kind() == io::ErrorKind::AddrInUse)
-    });
-    if in_use {
-        error.context(format!("{listen} is in use; --listen 127.0.0.1:0 takes any free port"))
-    } else {
-        error.context("the gateway did not start")
-    }
+/// What to type into another terminal.
+fn by_hand(printer: &mut Printer, dir: &Path) -> anyhow::Result<()> {
+    let (dns, bar, http) = (places::DNS, places::BAR_ADDRESS, application::HTTP);
+    printer.line("\nBy hand, until Ctrl-C ends this:\n")?;
+    printer.line(&format!("dig +short -p {} @{} bar.ns2.global", dns.port(), dns.ip()))?;
+    let resolve = format!("--resolve bar.ns2.global:{http}:{bar}");
+    printer.line(&format!("curl {resolve} http://bar.ns2.global:{http}/"))?;
+    let logs = shell_word(&dir.join("logs").to_string_lossy());
+    printer.line(&format!("tail -f {logs}/*\n"))?;
+    Ok(())
 }
 
 /// Where the files are.
@@ -223,17 +175,3 @@ impl Place {
         }
     }
 }
-
-/// Ends the gateway on every way out.
-struct Stop(Option<Box<dyn FnOnce()>>);
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        if let Some(stop) = self.0.take() {
-            stop();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

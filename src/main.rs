@@ -3,9 +3,13 @@
 use std::{io, process::ExitCode};
 
 use clap::Parser as _;
-use diolkos::cli::{self, Cli};
+use diolkos::{
+    cli::{self, Cli},
+    demo,
+};
 
 fn main() -> ExitCode {
+    demo::process::end_with_demo();
     match cli::run(Cli::parse().command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -8,12 +8,26 @@ use super::DemoArgs;
 use crate::{
     app,
     config::{Override, Settings, Sources},
-    demo::{self, RunningGateway},
+    demo::{self, Act, RunningGateway, scenes::Scene},
 };
 
 pub(super) fn run(args: &DemoArgs) -> anyhow::Result<bool> {
-    let story = demo::DemoArgs { once: args.once, listen: args.listen, keep: args.keep.clone() };
+    let scene = args.scene;
+    let story =
+        demo::DemoArgs { once: args.once, scene, listen: args.listen, keep: args.keep.clone() };
     demo::run(&story, start_gateway)
+}
+
+/// A name for `--scene`.
+pub(super) fn act(text: &str) -> Result<Act, String> {
+    if text == "gateway" {
+        return Ok(Act::Gateway);
+    }
+    let scene = Scene::ALL.into_iter().find(|scene| scene.name() == text);
+    scene.map(Act::Clusters).ok_or_else(|| {
+        let names: Vec<_> = Scene::ALL.iter().map(|scene| scene.name()).collect();
+        format!("there are: gateway, {}", names.join(", "))
+    })
 }
 
 /// A gateway as anybody would run it, but for its address and for who gets its log lines.

@@ -5,11 +5,7 @@
 use std::{
     fmt,
     io::{self, IsTerminal as _, Write},
-    net::SocketAddr,
-    path::Path,
 };
-
-use super::calls::{Call, Outcome};
 
 /// Where the lines go.
 pub struct Printer {
@@ -17,10 +13,18 @@ pub struct Printer {
     colour: bool,
 }
 
-const BOLD: &str = "1";
-const DIM: &str = "2";
-const RED: &str = "1;31";
-const GREEN: &str = "32";
+/// How a word is to stand out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// What matters in a line.
+    Bold,
+    /// What explains.
+    Dim,
+    /// As it should be.
+    Good,
+    /// Not as it should be.
+    Bad,
+}
 
 impl Printer {
     /// Standard output; colour when it is a terminal and `NO_COLOR` is not set.
@@ -38,49 +42,39 @@ impl Printer {
 
     /// A name and its value.
     pub fn fact(&mut self, name: &str, value: impl fmt::Display) -> io::Result<()> {
-        writeln!(self.out, "{name:<9} {value}")?;
-        self.out.flush()
+        self.line(&format!("{name:<9} {value}"))
     }
 
     /// A line on its own.
     pub fn line(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.out, "{text}")
+        writeln!(self.out, "{text}")?;
+        self.out.flush()
     }
 
-    /// One call and what came of it.
-    pub fn outcome(&mut self, call: &Call, outcome: &Outcome) -> io::Result<()> {
-        let verdict = match outcome.good {
-            true => self.paint(GREEN, "OK   "),
-            false => self.paint(RED, "WRONG"),
+    /// `OK` or `WRONG` and what was seen.
+    pub fn verdict(&mut self, good: bool, seen: &str) -> io::Result<()> {
+        let verdict = match good {
+            true => self.paint(Style::Good, "OK   "),
+            false => self.paint(Style::Bad, "WRONG"),
         };
-        let asked = call.asked.unwrap_or("(none)");
-        writeln!(self.out, "{verdict}  {asked:<36}  {}", self.paint(BOLD, &outcome.seen))?;
-        self.note("", call.title)?;
-        if !outcome.good {
-            self.note("expected: ", &outcome.expected)?;
-        }
-        if let Some(decision) = &outcome.decision {
-            self.note("gateway: ", decision.trim_end())?;
-        }
-        self.out.flush()
+        self.line(&format!("{verdict}  {seen}"))
     }
 
-    fn note(&mut self, name: &str, text: &str) -> io::Result<()> {
-        let note = self.paint(DIM, &format!("{name}{text}"));
-        writeln!(self.out, "       {note}")
+    /// A remark below a verdict.
+    pub fn note(&mut self, text: &str) -> io::Result<()> {
+        let note = self.paint(Style::Dim, text);
+        self.line(&format!("       {note}"))
     }
 
-    /// How to make a call without us.
-    pub fn by_hand(&mut self, gateway: SocketAddr, dir: &Path) -> io::Result<()> {
-        writeln!(
-            self.out,
-            "\nBy hand, until Ctrl-C ends this:\n\n{}\n",
-            openssl_line(gateway, dir)
-        )?;
-        self.out.flush()
-    }
-
-    fn paint(&self, code: &str, text: &str) -> String {
+    /// The text, made to stand out where there is colour.
+    #[must_use]
+    pub fn paint(&self, style: Style, text: &str) -> String {
+        let code = match style {
+            Style::Bold => "1",
+            Style::Dim => "2",
+            Style::Good => "32",
+            Style::Bad => "1;31",
+        };
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
@@ -91,24 +85,11 @@ impl fmt::Debug for Printer {
     }
 }
 
-/// A command for a shell that asks `bar` through the gateway and prints what the pod said.
-#[must_use]
-pub fn openssl_line(gateway: SocketAddr, dir: &Path) -> String {
-    let file = |name: &str| shell_word(&dir.join("client").join(name).to_string_lossy());
-    format!(
-        "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | openssl s_client -connect {gateway} \\\n  \
-         -servername outbound_.8080_._.bar.ns2.global -alpn istio \\\n  \
-         -cert {} -key {} \\\n  -CAfile {} \\\n  -verify_return_error -verify_quiet -quiet",
-        file("cert-chain.pem"),
-        file("key.pem"),
-        file("trust.pem"),
-    )
-}
-
 /// Quotes what a shell would not take as it is.
-fn shell_word(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:@%".contains(&b);
-    if text.bytes().all(plain) {
+#[must_use]
+pub fn shell_word(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:@%=,[]".contains(&b);
+    if !text.is_empty() && text.bytes().all(plain) {
         text.to_owned()
     } else {
         format!("'{}'", text.replace('\'', r"'\''"))
@@ -120,9 +101,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_reaches_the_shell_as_it_is() {
+    fn a_word_reaches_the_shell_as_it_is() {
         assert_eq!(shell_word("/tmp/.a-b_1"), "/tmp/.a-b_1");
         assert_eq!(shell_word("/tmp/a b"), "'/tmp/a b'");
         assert_eq!(shell_word("/tmp/it's"), r"'/tmp/it'\''s'");
+        assert_eq!(shell_word(""), "''");
     }
 }

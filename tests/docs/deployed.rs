@@ -205,7 +205,14 @@ fn the_image_is_built_from_what_is_there() {
         assert!(root().join(source).exists(), "there is no {source}");
         assert!(ignore.lines().any(|line| line == format!("!{source}")), "{source} is ignored");
     }
-    for included in ["config/diolkos.yaml", "config/demo", "src", "Cargo.toml", "Cargo.lock"] {
+    for included in [
+        "config/diolkos.yaml",
+        "config/demo",
+        "config/two-clusters",
+        "src",
+        "Cargo.toml",
+        "Cargo.lock",
+    ] {
         assert!(sources.contains(&included), "{included} is not copied");
     }
     assert!(dockerfile.contains("--profile dist --bin diolkos"));

@@ -43,8 +43,13 @@ mod dns;
 mod export;
 
 // Envoy as the sidecar at both ends.
-mod egress;
 mod envoy;
+
+// The way out: ServiceEntries, network views, host names.
+mod egress;
+
+// Clusters on one machine, as anybody can see them.
+mod demo;
 
 // Our own sidecar at either end, beside itself and beside Envoy.
 mod sidecar;

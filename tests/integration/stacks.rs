@@ -6,7 +6,7 @@
 
 use std::{process::Command, time::Duration};
 
-use diolkos::demo::{
+use diolkos::demo::one_gateway::{
     client::{self, Seen},
     material::CALLER,
 };

@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use diolkos::demo::{
+use diolkos::demo::one_gateway::{
     material::{Material, write_manifests},
     pods::Pods,
 };

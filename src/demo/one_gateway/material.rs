@@ -17,9 +17,9 @@ use crate::certs::{Authority, Leaf, Peers, SpiffeId, client_config, files, roots
 
 /// The manifests, as they stand in the repository under `config/demo`.
 pub const MANIFESTS: [(&str, &str); 3] = [
-    ("1-gateway.yaml", include_str!("../../config/demo/1-gateway.yaml")),
-    ("2-bar.yaml", include_str!("../../config/demo/2-bar.yaml")),
-    ("3-refused.yaml", include_str!("../../config/demo/3-refused.yaml")),
+    ("1-gateway.yaml", include_str!("../../../config/demo/1-gateway.yaml")),
+    ("2-bar.yaml", include_str!("../../../config/demo/2-bar.yaml")),
+    ("3-refused.yaml", include_str!("../../../config/demo/3-refused.yaml")),
 ];
 
 /// Who calls: a workload of the other cluster.

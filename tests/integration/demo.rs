@@ -1,0 +1,127 @@
+//! The demo as anybody runs it, on a host of its own, so that its addresses are free: what it says
+//! of itself, and the same looked at from outside.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{PATIENCE, eventually, tools};
+
+/// The demo without anybody else's network: only loopback, which is up.
+fn demo(arguments: &str) -> Option<Command> {
+    let (unshare, _) = (tools::find("unshare")?, tools::find("ip")?);
+    let probe = tools::run(Command::new(&unshare).args(["-n", "true"]), b"", PATIENCE);
+    if !probe.good {
+        let reason = format!("no network namespace can be made: {}", probe.stderr.trim());
+        assert!(std::env::var_os("CI").is_none(), "{reason}");
+        eprintln!("skipped: {reason}");
+        return None;
+    }
+    let program = env!("CARGO_BIN_EXE_diolkos");
+    let line = format!("ip link set lo up && exec {program} demo {arguments}");
+    let mut command = Command::new(unshare);
+    command.args(["-n", "sh", "-c", &line]);
+    Some(command)
+}
+
+#[test]
+fn every_scene_is_as_it_should_be() {
+    let Some(mut demo) = demo("--once") else { return };
+    let said = tools::run(&mut demo, b"", Duration::from_secs(120));
+    assert!(said.good, "{}{}", said.stdout, said.stderr);
+    assert!(!said.stdout.contains("WRONG"), "{}", said.stdout);
+    let scenes = "gateway plain tcp subset egress pod-dies cluster-dies automation wrong-root \
+                  not-exported";
+    for scene in scenes.split_whitespace() {
+        assert!(said.stdout.contains(&format!("\n{scene}: ")), "{scene} in {}", said.stdout);
+    }
+}
+
+#[test]
+fn what_it_prints_to_be_pasted_works_and_nothing_is_left_running() {
+    let Some(command) = demo("--scene plain --keep") else { return };
+    let (Some(curl), Some(dig)) = (tools::find("curl"), tools::find("dig")) else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let line = command.get_args().last().expect("the line").to_os_string();
+    let line = format!("{} {}", line.to_string_lossy(), dir.path().display());
+    let mut command = Command::new(command.get_program());
+    let mut child = command.args(["-n", "sh", "-c", &line]).stdout(Stdio::piped()).spawn();
+    let child = child.as_mut().expect("started");
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    // Open to the end: a demo whose reader is gone has ended.
+    let mut out = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut pasted = Vec::new();
+    for line in out.by_ref().map(|line| line.expect("text")) {
+        assert!(!line.contains("WRONG"), "{line}");
+        if line.starts_with("dig ") || line.starts_with("curl ") {
+            pasted.push(line);
+        }
+        if pasted.len() == 2 {
+            break;
+        }
+    }
+    let paste = |program: &std::path::Path, line: &str| {
+        let rest = line.split_once(' ').expect("arguments").1;
+        let mut there = Command::new("nsenter");
+        there.arg(format!("--net=/proc/{}/ns/net", i32::from(pid.as_raw_nonzero())));
+        there.arg(program).args(rest.split(' '));
+        tools::run(&mut there, b"", PATIENCE)
+    };
+    assert_eq!(paste(&dig, &pasted[0]).stdout, "127.255.0.2\n", "{pasted:?}");
+    let answer = paste(&curl, &pasted[1]);
+    assert!(answer.stdout.starts_with("pod: bar-"), "{pasted:?}: {answer:?}");
+    assert!(answer.stdout.contains("host: bar.ns2.global:8080"), "{answer:?}");
+    // The call is in the gateway's own log, and no key of it left its cluster.
+    let log = dir.path().join("logs/gateway-2-stable.access.json");
+    let count = || fs::read_to_string(&log).expect("the log").lines().count();
+    eventually("the call is logged", || (count() >= 4).then_some(()));
+
+    // Killed, it takes everything that it started with it.
+    let started = || {
+        let all = fs::read_dir("/proc").expect("proc").filter_map(Result::ok);
+        let line = |entry: fs::DirEntry| fs::read(entry.path().join("cmdline")).ok();
+        let marker = dir.path().to_string_lossy().into_owned();
+        all.filter_map(line).filter(|line| String::from_utf8_lossy(line).contains(&marker)).count()
+    };
+    assert!(started() > 10, "the demo and its parts: {}", started());
+    kill_process(pid, Signal::KILL).expect("killed");
+    let _ = child.wait();
+    eventually("all have ended", || (started() == 0).then_some(()));
+}
+
+#[test]
+fn the_walk_through_of_the_readme_goes_as_it_stands_there() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let readme = fs::read_to_string(format!("{root}/README.md")).expect("the README");
+    let (_, rest) = readme.split_once("<!-- walk -->\n```sh\n").expect("the walk");
+    let (walk, _) = rest.split_once("```\n<!-- end of walk -->").expect("its end");
+    // A busy machine needs more than the second that a person waits.
+    let ready = "until curl -sf -o /dev/null http://127.2.0.11:8080/ && curl -s -o /dev/null \
+                 http://127.255.0.2:8080/; do sleep 0.1; done";
+    let walk = walk.replace("sleep 1\n", &format!("{ready}\n"));
+    if ["curl", "dig", "python3", "unshare"].into_iter().any(|name| tools::find(name).is_none()) {
+        return;
+    }
+    if demo("").is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    std::os::unix::fs::symlink(format!("{root}/config"), dir.path().join("config")).expect("link");
+    let programs = std::path::Path::new(env!("CARGO_BIN_EXE_diolkos")).parent().expect("parent");
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+    // What it leaves in the background ends with the namespace of processes.
+    let mut shell = Command::new("unshare");
+    shell.args(["--net", "--pid", "--fork", "--kill-child", "sh", "-ec"]);
+    shell.arg(format!("ip link set lo up\n{walk}\ntrue"));
+    shell.current_dir(dir.path()).env("PATH", path);
+    shell.env("DIOLKOS_LOG_LEVEL", "warn");
+    let said = tools::run(&mut shell, b"", Duration::from_secs(60));
+    assert!(said.good, "{}{}", said.stdout, said.stderr);
+    assert!(said.stdout.contains("\n127.255.0.2\n"), "{}{}", said.stdout, said.stderr);
+    assert!(said.stdout.contains("Directory listing for /"), "{}{}", said.stdout, said.stderr);
+}
