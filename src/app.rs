@@ -34,6 +34,7 @@ mod discovery;
 mod memory;
 mod parts;
 mod shutdown;
+mod source_gate;
 mod status;
 mod views;
 

@@ -78,7 +78,7 @@ pub use metrics::Ourselves;
 pub use quiet::QuietConfig;
 pub use route::ISTIO_ALPN;
 pub use sniff::SniffLimits;
-pub use source_policy::{NamePattern, SourceAction, SourceRule};
+pub use source_policy::{NamePattern, SourceAction, SourceRule, judge as judge_source};
 pub use view::ConnectionView;
 
 /// Why the data plane could not be bound.

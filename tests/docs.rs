@@ -309,7 +309,7 @@ fn the_samples_for_istio_belong_together() {
     assert_clean(&loaded);
     for subset in names.chain([""]) {
         let asked = format!("outbound_.{port}_.{subset}_.{host}");
-        let explanation = loaded.explain(&settings, &asked, vec!["istio".into()]);
+        let explanation = loaded.explain(&settings, &asked, vec!["istio".into()], None);
         assert_eq!(explanation.refused_at(), None, "{explanation}");
     }
     let (_, all) = load(&[root().join("config/istio")], &set[1..]);

@@ -2,6 +2,8 @@
 //!
 //! Must not know: the command line, how answers are printed.
 
+use std::net::IpAddr;
+
 use crate::{
     config::{Settings, types::Listen},
     discovery::{Catalog, Change, CheckReport, Explanation, Identity, Role},
@@ -11,7 +13,7 @@ use crate::{
 
 use super::{
     discovery::{OwnedQuestion, located, open},
-    parts,
+    parts, source_gate,
 };
 
 /// Who the ingress gateway of another cluster is, when it has these settings: as a gateway here,
@@ -49,9 +51,18 @@ impl Loaded {
 
     /// Why a name leads where it leads.
     #[must_use]
-    pub fn explain(&self, settings: &Settings, sni: &str, alpn: Vec<String>) -> Explanation {
+    pub fn explain(
+        &self,
+        settings: &Settings,
+        sni: &str,
+        alpn: Vec<String>,
+        source: Option<IpAddr>,
+    ) -> Explanation {
         let alpn_wanted = settings.gateway.alpn.clone();
-        OwnedQuestion { server_name: sni.to_owned(), alpn, alpn_wanted }.answer(&self.catalog)
+        let question = OwnedQuestion { server_name: sni.to_owned(), alpn, alpn_wanted };
+        let mut explanation = question.answer(&self.catalog);
+        source_gate::add(&mut explanation, settings, source);
+        explanation
     }
 
     /// What is exposed and what is left out.

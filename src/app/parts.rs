@@ -85,8 +85,8 @@ pub(super) fn gateway_config(
     })
 }
 
-fn limits_config(settings: &Settings) -> LimitsConfig {
-    let limits = &settings.limits;
+/// The operator's rules about sources, in order.
+pub(super) fn source_rules(settings: &Settings) -> Vec<SourceRule> {
     let rule = |rule: &Rule| SourceRule {
         action: match rule.action {
             types::RuleAction::Allow => SourceAction::Allow,
@@ -96,12 +96,17 @@ fn limits_config(settings: &Settings) -> LimitsConfig {
         names: rule.names.iter().map(|name| name.0.clone()).collect(),
         dry_run: rule.dry_run,
     };
+    settings.gateway.policy.iter().map(rule).collect()
+}
+
+fn limits_config(settings: &Settings) -> LimitsConfig {
+    let limits = &settings.limits;
     LimitsConfig {
         hellos_max: (limits.hellos_max > 0).then_some(limits.hellos_max),
         source_max: (limits.source_max > 0).then_some(limits.source_max),
         trusted_sources: limits.trusted_sources.clone(),
         proxies: settings.gateway.proxy_protocol.trusted.clone(),
-        policy: settings.gateway.policy.iter().map(rule).collect(),
+        policy: source_rules(settings),
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     control::{Order, Parts},
     discovery::{Ask, OwnedQuestion},
     parts::Shared,
+    source_gate,
     status::Status,
 };
 use crate::{
@@ -156,9 +157,11 @@ impl Views for AppViews {
         };
         let (reply, answer) = oneshot::channel();
         self.questions.ask(Ask::Explain(question, reply));
+        let (settings, source) = (self.settings.clone(), query.source);
         Box::pin(async move {
             match answer.await {
-                Ok(explanation) => {
+                Ok(mut explanation) => {
+                    source_gate::add(&mut explanation, &settings, source);
                     let served = explanation.refused_at().is_none();
                     let steps: Vec<_> = explanation
                         .steps

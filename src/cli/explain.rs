@@ -27,11 +27,8 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<bool> {
     }
     let settings = Settings::load(&args.sources(Sources::of_this_process())?)?;
     let loaded = Loaded::read(&settings)?;
-    let explanation = loaded.explain(&settings, &args.sni, args.offered());
+    let explanation = loaded.explain(&settings, &args.sni, args.offered(), args.source);
     write!(out, "{explanation}")?;
-    if let Some(source) = args.source {
-        writeln!(out, "  source    {source}: no rule of this gateway looks at the source")?;
-    }
     for problem in loaded.problems() {
         writeln!(io::stderr(), "{problem}")?;
     }

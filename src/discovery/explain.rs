@@ -63,6 +63,8 @@ pub enum Gate {
     Port,
     /// The DestinationRule has the subset.
     Subset,
+    /// The operator's rules let the source through. Not judged here: the gateway's owner adds it.
+    Source,
     /// There is an endpoint.
     Endpoints,
 }
@@ -79,6 +81,7 @@ impl Gate {
             Self::Hosts => "hosts",
             Self::Port => "port",
             Self::Subset => "subset",
+            Self::Source => "source",
             Self::Endpoints => "endpoints",
         }
     }

@@ -69,31 +69,36 @@ impl NamePattern {
 
 /// What the rules say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Judgement {
-    pub(super) denied: bool,
+pub struct Judgement {
+    /// It is refused.
+    pub denied: bool,
     /// A rule for trying would have denied it.
-    pub(super) dry_denied: bool,
+    pub dry_denied: bool,
+    /// The index of the rule that decided; `None`: none fits.
+    pub rule: Option<usize>,
 }
 
 /// Asks the rules. `hosts` are the names of one service, as asked and as found: a rule that knows
 /// it by either fits, so that no other spelling goes round it.
-pub(super) fn judge(rules: &[SourceRule], source: IpAddr, hosts: [&str; 2]) -> Judgement {
-    let fits = |rule: &&SourceRule| {
+#[must_use]
+pub fn judge(rules: &[SourceRule], source: IpAddr, hosts: [&str; 2]) -> Judgement {
+    let fits = |(_, rule): &(usize, &SourceRule)| {
         let source = rule.sources.is_empty() || rule.sources.iter().any(|r| r.contains(source));
         let named = |pattern: &NamePattern| hosts.iter().any(|host| pattern.fits(host));
         source && (rule.names.is_empty() || rule.names.iter().any(named))
     };
     let mut dry_denied = false;
-    for rule in rules.iter().filter(fits) {
+    for (index, rule) in rules.iter().enumerate().filter(fits) {
         match (rule.action, rule.dry_run) {
             (SourceAction::Deny, true) => dry_denied = true,
             (SourceAction::Allow, true) => {}
             (action, false) => {
-                return Judgement { denied: action == SourceAction::Deny, dry_denied };
+                let denied = action == SourceAction::Deny;
+                return Judgement { denied, dry_denied, rule: Some(index) };
             }
         }
     }
-    Judgement { denied: false, dry_denied }
+    Judgement { denied: false, dry_denied, rule: None }
 }
 
 #[cfg(test)]
