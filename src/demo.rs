@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::Context as _;
 use tempfile::TempDir;
-use tokio::{signal, time::timeout};
+use tokio::time::timeout;
 
 pub mod application;
 pub mod caller;
@@ -72,6 +72,9 @@ pub fn run(
 ) -> anyhow::Result<bool> {
     let mut printer = Printer::stdout();
     let mut good = true;
+    if args.scene != Some(Act::Gateway) {
+        world::addresses_are_free()?;
+    }
     if matches!(args.scene, None | Some(Act::Gateway)) {
         let alone = one_gateway::DemoArgs {
             once: args.once || args.scene.is_none(),
@@ -88,24 +91,30 @@ pub fn run(
     };
     let place = Place::open(args.keep.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let clusters = runtime.block_on(async {
-        tokio::select! {
-            played = clusters(&scenes, place.path(), args.once, &mut printer) => played,
+    runtime.block_on(async {
+        let (clusters, world) = tokio::select! {
+            played = clusters(&scenes, place.path(), &mut printer) => played?,
             stopped = one_gateway::interrupted() => {
                 stopped?;
-                Ok(false)
+                printer.line("Stopped before all scenes were played.")?;
+                return Ok(false);
             }
+        };
+        if !args.once {
+            by_hand(&mut printer, place.path())?;
+            one_gateway::interrupted().await?;
         }
-    })?;
-    Ok(good & clusters)
+        drop(world);
+        Ok(good & clusters)
+    })
 }
 
+/// True when all was as it should be, and the world in which it was.
 async fn clusters(
     scenes: &[Scene],
     dir: &Path,
-    once: bool,
     printer: &mut Printer,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<(bool, World)> {
     let begun = Instant::now();
     let mut world = World::start(dir).await?;
     printer.line("")?;
@@ -128,11 +137,7 @@ async fn clusters(
         0 => printer.line("\nAll as it should be.")?,
         n => printer.line(&format!("\nWRONG: {n}."))?,
     }
-    if !once {
-        by_hand(printer, dir)?;
-        signal::ctrl_c().await?;
-    }
-    Ok(wrong == 0)
+    Ok((wrong == 0, world))
 }
 
 fn title(printer: &mut Printer, name: &str, title: &str) -> anyhow::Result<()> {

@@ -75,9 +75,13 @@ impl Process {
         mut is_ready: impl AsyncFnMut() -> bool,
     ) -> anyhow::Result<()> {
         let deadline = Instant::now() + patience;
-        while !is_ready().await {
+        loop {
+            // First: what answers where it should be may be somebody else.
             if let Some(status) = self.child.try_wait()? {
                 bail!("{} ended, {status}:\n{}", self.name, self.last_words());
+            }
+            if is_ready().await {
+                return Ok(());
             }
             if Instant::now() > deadline {
                 let seconds = patience.as_secs();
@@ -85,7 +89,6 @@ impl Process {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        Ok(())
     }
 
     /// What it said last.

@@ -59,7 +59,8 @@ impl World {
             clusters.insert(cluster, authority);
         }
         for made in ["logs", "cluster1/imported"] {
-            fs::create_dir_all(dir.join(made)).with_context(|| format!("cannot make {made}"))?;
+            let made = dir.join(made);
+            fs::create_dir_all(&made).with_context(|| format!("cannot make {}", made.display()))?;
         }
         let caller = Caller::new(places::DNS)?;
         let mut world = Self {
@@ -268,11 +269,6 @@ impl World {
         arguments: Vec<String>,
         address: Option<SocketAddr>,
     ) -> anyhow::Result<()> {
-        if let Some(address) = address.filter(|_| self.processes.is_empty())
-            && TcpStream::connect(address).await.is_ok()
-        {
-            bail!("somebody listens on {address} already: is another demo running?");
-        }
         let process = Process::start(&self.dir.join("logs"), name, &arguments)?;
         self.processes.insert(name, process);
         let Some(address) = address else { return Ok(()) };
@@ -304,6 +300,33 @@ impl World {
     fn access_log(&self, gateway: &Gateway) -> PathBuf {
         self.dir.join("logs").join(format!("{}.access.json", gateway.name))
     }
+}
+
+/// Looks whether every address that the demo needs is free.
+///
+/// # Errors
+/// Names the first that is not.
+pub fn addresses_are_free() -> anyhow::Result<()> {
+    let ports = [application::HTTP, application::TCP];
+    let pods = PODS.iter().chain([&places::BAZ_POD]).map(|pod| pod.ip);
+    let of_pods = pods.flat_map(|ip| {
+        let sidecar = ports.map(sidecar_port);
+        ports.into_iter().chain(sidecar).chain([STATUS_PORT]).map(move |port| (ip, port).into())
+    });
+    let gateways = [places::STABLE, places::BETA, places::THIRD, places::EGRESS];
+    let others = gateways.map(|gateway| gateway.address()).into_iter().chain([
+        places::DNS,
+        (places::SLEEP_IP, STATUS_PORT).into(),
+        (places::BAR_ADDRESS, application::HTTP).into(),
+        (places::BAR_ADDRESS, application::TCP).into(),
+    ]);
+    for address in others.chain(of_pods) {
+        let address: SocketAddr = address;
+        std::net::TcpListener::bind(address).with_context(|| {
+            format!("{address} is not free, and the demo needs it: is another demo running?")
+        })?;
+    }
+    Ok(())
 }
 
 /// What a kubelet would ask.

@@ -1,6 +1,6 @@
 //! Outlier ejection: when an endpoint is left alone, for how long, and how it comes back.
 //!
-//! One [`Health`] per endpoint, shared by all workers and all sets that hold it. It exists only
+//! One `Health` per endpoint, shared by all workers and all sets that hold it. It exists only
 //! once something failed: of an endpoint that never failed a pick reads one byte. Must not know:
 //! what a failure looks like on the wire, who else is in the set (`EndpointSet` does), the clock.
 

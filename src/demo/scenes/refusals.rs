@@ -2,7 +2,7 @@
 //!
 //! Must not know: how a part is started.
 
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Seen, World, ask};
 use crate::{
@@ -12,6 +12,11 @@ use crate::{
         witness::text,
     },
 };
+
+/// How a sidecar calls a certificate of another root.
+const NOT_OURS: &str = "does not lead to one of our roots";
+/// A line of a log may take this long on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The client's name is right and it trusts the right root, but its own certificate is of another.
 pub(super) async fn wrong_root(world: &mut World) -> anyhow::Result<Vec<Seen>> {
@@ -33,14 +38,28 @@ pub(super) async fn wrong_root(world: &mut World) -> anyhow::Result<Vec<Seen>> {
     let good = !classes.is_empty() && classes.iter().all(suspected);
     let told = format!("gateway: {}", classes.join(", "));
     seen.push(Seen::new("gateway: suspected_auth_failure", told, good));
-    let refused = |pod| world.log_lines(pod, "outcome=\"handshake_failed\"");
-    let lines: Vec<_> = places::PODS.iter().flat_map(|pod| refused(pod.name)).collect();
-    let reason = lines.last().and_then(|line| line.split("reason=\"").nth(1)?.split('"').next());
-    let told = format!("the pod's sidecar: {}", reason.unwrap_or("nothing"));
-    let good = reason.is_some_and(|reason| reason.contains("does not lead to one of our roots"));
+    let reason = pods_reason(world).await;
+    let told = format!("the pod's sidecar: {}", reason.as_deref().unwrap_or("nothing"));
+    let good = reason.is_some_and(|reason| reason.contains(NOT_OURS));
     seen.push(Seen::new("the pod's sidecar says that it is not of its roots", told, good));
     world.start_caller_sidecar("sleep", &[]).await?;
     Ok(seen)
+}
+
+/// What the sidecar of a pod gave as its reason. Its log may come after the gateway's.
+async fn pods_reason(world: &World) -> Option<String> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let refused = |pod| world.log_lines(pod, "outcome=\"handshake_failed\"");
+        let lines = places::PODS.iter().flat_map(|pod| refused(pod.name));
+        let mut reasons = lines
+            .filter_map(|line| Some(line.split("reason=\"").nth(1)?.split('"').next()?.to_owned()));
+        let reason = reasons.find(|reason| reason.contains(NOT_OURS));
+        if reason.is_some() || Instant::now() > deadline {
+            return reason;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// There is an entry for it in cluster 1, which opens nothing in cluster 2.
