@@ -105,7 +105,7 @@ pub enum Verdict {
 }
 
 /// Both flows and what was lost.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Machine {
     up: State,
     down: State,
@@ -115,7 +115,7 @@ pub struct Machine {
     progress: Option<Instant>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct State {
     held: usize,
     source_ended: bool,
