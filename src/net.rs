@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{RecvFlags, SendFlags},
+};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{io::Interest, net::TcpStream};
 
@@ -147,6 +150,13 @@ pub fn is_settled(stream: &TcpStream) -> bool {
     // Neither fails on a socket that is open.
     rustix::io::ioctl_fionread(stream).is_ok_and(|unread| unread == 0)
         && sys::unacknowledged(stream).is_ok_and(|bytes| bytes == 0)
+}
+
+/// True when the next call on the socket will tell an error. The error stays there to be told.
+pub fn has_failed(stream: &TcpStream) -> bool {
+    let mut fds = [PollFd::new(stream, PollFlags::empty())];
+    poll(&mut fds, Some(&Timespec::default())).is_ok()
+        && fds.iter().any(|fd| fd.revents().contains(PollFlags::ERR))
 }
 
 /// Ends the sending direction: FIN after what was written.

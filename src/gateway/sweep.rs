@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::net::TcpStream;
+
 use super::{
     outcome::Outcome,
     registry::{Connection, Limits, Seen, Served, Signal},
@@ -114,7 +116,7 @@ fn look(worker: &Worker, connection: &Connection, served: &Served, times: Times)
         (stuck.from_downstream, Side::Downstream, &connection.downstream),
         (stuck.from_upstream, Side::Upstream, &served.upstream),
     ] {
-        if waits && sys::tcp_info(stream).is_ok_and(|info| info.closed) {
+        if waits && sys::tcp_info(stream).is_ok_and(|info| is_reset(stream, info)) {
             connection.signal(Signal::Lost(side, Loss::Reset));
         }
     }
@@ -133,13 +135,21 @@ fn look_for_lost(worker: &Worker, connection: &Connection, served: &Served) {
         [(Side::Downstream, &connection.downstream), (Side::Upstream, &served.upstream)]
     {
         match sys::tcp_info(stream) {
-            Ok(info) if info.closed => connection.signal(Signal::Lost(side, Loss::Reset)),
+            Ok(info) if is_reset(stream, info) => {
+                connection.signal(Signal::Lost(side, Loss::Reset));
+            }
             Ok(info) if is_vanished(info, after) => {
                 connection.signal(Signal::Lost(side, Loss::Vanished));
             }
             Ok(_) | Err(_) => {}
         }
     }
+}
+
+/// Closed, and not in order: a side that took our FIN and then sent its own is closed too, while
+/// its last bytes still wait to be taken.
+fn is_reset(stream: &TcpStream, info: sys::TcpInfo) -> bool {
+    info.closed && net::has_failed(stream)
 }
 
 /// Retransmits in flight, or three window probes unanswered, and nothing came for `after`. A

@@ -55,7 +55,8 @@ pub fn set_defer_accept(listener: impl AsFd, seconds: libc::c_int) -> io::Result
 /// What the kernel says of a TCP connection (`TCP_INFO`), the part that is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpInfo {
-    /// True when the connection is in no state any more: it was reset or it timed out.
+    /// True when the connection is in no state any more: it was reset, it timed out, or we said
+    /// FIN first and the peer has said it too.
     pub closed: bool,
     /// Retransmissions of the segment in flight, not yet answered.
     pub retransmits: u8,

@@ -4,6 +4,7 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, TcpStream},
     thread,
+    time::Duration,
 };
 
 use diolkos::gateway::{ConnectionView, outcome::Outcome};
@@ -160,7 +161,7 @@ fn a_reader_that_stops_loses_nothing() {
         let mut last = 0;
         eventually("the way is full", || {
             let now = connections(world).first().map_or(0, |c| c.sent);
-            thread::park_timeout(std::time::Duration::from_millis(50));
+            thread::park_timeout(Duration::from_millis(50));
             let same = now == last && now > 0;
             last = now;
             same.then_some(())
@@ -200,7 +201,7 @@ fn an_endpoint_reset_is_noticed_while_the_client_does_not_read() {
         let chunk = pattern(9, 64 * 1024);
         eventually("the way is full", || {
             let blocked = (&server).write(&chunk).is_err();
-            thread::park_timeout(std::time::Duration::from_millis(20));
+            thread::park_timeout(Duration::from_millis(20));
             (blocked && (&server).write(&chunk).is_err()).then_some(())
         });
         reset(server);
@@ -208,5 +209,43 @@ fn an_endpoint_reset_is_noticed_while_the_client_does_not_read() {
         eventually("the connection ends", || (handle.live() == 0).then_some(()));
         let (_, fin) = read_to_end(&mut client);
         assert!(!fin);
+    });
+}
+
+/// The last of what a client sent waits in the gateway while the endpoint does not read, and both
+/// FINs of the client's side are through: to the kernel that socket is closed, but nobody reset.
+#[test]
+fn a_client_that_closed_after_the_endpoint_half_closed_loses_nothing() {
+    both_modes(|world, pod| {
+        let mut client = world.dial();
+        let mut server = pod.accept();
+        server.write_all(b"x").expect("write");
+        server.shutdown(Shutdown::Write).expect("shutdown");
+        assert_eq!(read_to_end(&mut client), (b"x".to_vec(), true));
+        let chunk = pattern(10, 16 * 1024);
+        let mut sent = crate::support::HELLO.len();
+        let taken =
+            || connections(world).first().map_or_else(Default::default, |c| (c.received, c.idle));
+        eventually("the gateway takes no more", || {
+            let (received, idle) = taken();
+            if received == sent as u64 {
+                client.write_all(&chunk).expect("write");
+                sent += chunk.len();
+                return None;
+            }
+            (idle > Duration::from_secs(1)).then_some(())
+        });
+        client.shutdown(Shutdown::Write).expect("shutdown");
+        // The sweep has looked at it some times more, and the linger is over.
+        let since = taken().1;
+        eventually("it is looked at", || {
+            let (_, idle) = taken();
+            (idle > since + Duration::from_millis(2500)).then_some(())
+        });
+        let (got, fin) = read_to_end(&mut server);
+        assert!(fin, "FIN is passed as FIN, after {} of {sent} bytes", got.len());
+        assert_eq!(got.len() + crate::support::HELLO.len(), sent);
+        assert!(got.chunks(chunk.len()).all(|got| got == chunk));
+        ended(world, Outcome::Finished);
     });
 }
