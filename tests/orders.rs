@@ -64,3 +64,17 @@ fn every_order_of_eight_events_keeps_the_rules_by_copy() {
 fn every_order_of_eight_events_keeps_the_rules_by_splice() {
     explore(Driver::Splice);
 }
+
+/// What the fuzz target found worth keeping, and some by hand.
+#[test]
+fn every_script_of_the_corpus_keeps_the_rules() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/relay");
+    let mut scripts = 0;
+    for file in std::fs::read_dir(corpus).expect("a corpus") {
+        let path = file.expect("an entry").path();
+        println!("{}", path.display());
+        relay::script(&std::fs::read(&path).expect("a readable file"));
+        scripts += 1;
+    }
+    assert!(scripts >= 10, "{scripts} scripts");
+}

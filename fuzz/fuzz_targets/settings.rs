@@ -1,0 +1,4 @@
+//! Any bytes as a file of settings.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| diolkos_fuzz::control::settings(bytes));
