@@ -32,6 +32,8 @@ mod overload;
 mod outcomes;
 // Bytes both ways, FIN as FIN, RST as RST; each case by copy and by splice.
 mod relay;
+// Peers that do anything in any order.
+mod walk;
 
 // What is made for a mesh, and what OpenSSL and Envoy say of it.
 mod certs;
