@@ -34,9 +34,8 @@ pub fn manifests(bytes: &[u8]) {
     let broken = parsed.problems.iter().filter(|told| told.severity == Severity::Error).count();
     if broken < BROKEN_MAX / 2 {
         let both = parse(&file, &[bytes, NEIGHBOUR.as_bytes()].concat());
-        let neighbour = |at: &&_| is_neighbour(*at);
-        let found = both.items.iter().map(|item| &item.reference).find(neighbour);
-        assert!(found.is_some(), "its neighbour is not read: {:?}", both.problems);
+        let found = both.items.iter().any(|item| is_neighbour(&item.reference));
+        assert!(found, "its neighbour is not read: {:?}", both.problems);
     }
 
     let mut store = Store::new();
@@ -73,7 +72,8 @@ fn check_parsed(bytes: &[u8], parsed: &Parsed) {
         assert_eq!(told, item.object.is_none(), "{}: {:?}", item.reference, parsed.problems);
     }
     for told in &parsed.problems {
-        assert!(told.line <= lines, "{told}");
+        // What is missed at the end of the last line is missed in the one behind it.
+        assert!(told.line <= lines + 1, "{told}");
         assert!(!told.message.is_empty(), "{told:?}");
     }
     assert!(!parsed.unreadable || !parsed.problems.is_empty());
