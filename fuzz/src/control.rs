@@ -60,7 +60,10 @@ fn is_neighbour(reference: &diolkos::manifests::ObjectRef) -> bool {
 }
 
 fn check_parsed(bytes: &[u8], parsed: &Parsed) {
-    let lines = 1 + bytes.iter().filter(|&&byte| byte == b'\n').count();
+    // To YAML 1.1 these four end a line as well as a newline does.
+    let ends = ["\n", "\r", "\u{85}", "\u{2028}", "\u{2029}"];
+    let text = String::from_utf8_lossy(bytes);
+    let lines = 1 + ends.iter().map(|end| text.matches(end).count()).sum::<usize>();
     let mut seen = BTreeSet::new();
     for item in &parsed.items {
         assert!(seen.insert(&item.reference), "{} twice", item.reference);

@@ -3,9 +3,9 @@
 //! Pure, and the only place that knows the wire format (hickory-proto). Must not know: sockets,
 //! where names come from.
 //!
-//! Nothing here makes a small question large: what is malformed is answered by at most its own
-//! twelve bytes of header, what claims to be an answer is not answered, and over UDP an answer has
-//! at most 1,232 bytes, or 512 when the client says nothing.
+//! Nothing here makes a small question large: what is malformed is answered by twelve bytes of
+//! header, and eleven of EDNS where it held that, what claims to be an answer is not answered, and
+//! over UDP an answer has at most 1,232 bytes, or 512 when the client says nothing.
 
 use hickory_proto::{
     op::{Edns, Header, Message, MessageType, Metadata, OpCode, Query, ResponseCode},
