@@ -56,6 +56,9 @@ mod demo;
 // Our own sidecar at either end, beside itself and beside Envoy.
 mod sidecar;
 
+// Clusters on hosts of their own, which reach each other by their gateways and not otherwise.
+mod hosts;
+
 // TLS stacks of others as clients.
 mod stacks;
 

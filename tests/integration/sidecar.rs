@@ -18,7 +18,7 @@ use crate::{
 mod envoy;
 mod live;
 mod refusals;
-mod world;
+pub mod world;
 
 use world::{Mesh, Sidecar, World, connect, is_reset, vip};
 

@@ -25,6 +25,7 @@ use diolkos::{
 pub mod daemon;
 pub mod envoy;
 pub mod front;
+pub mod host;
 pub mod http;
 pub mod tools;
 

@@ -6,13 +6,13 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
 
 use crate::support::{
     PATIENCE, eventually,
+    host::Host,
     tools::{self, Process},
 };
 
@@ -20,60 +20,6 @@ const RESOLV_CONF: &str = "nameserver 127.0.0.1
 search ns1.svc.cluster.local svc.cluster.local cluster.local global ns1.global
 options ndots:5
 ";
-
-/// A network namespace with a resolv.conf, both gone when dropped.
-struct Host {
-    name: String,
-    files: PathBuf,
-}
-
-impl Host {
-    /// `None`, said aloud, where we are not root or have no `ip`; in CI that fails.
-    fn new() -> Option<Self> {
-        tools::find("ip")?;
-        let name = format!("diolkos-dns-{}", std::process::id());
-        let added = tools::run(&mut ip(&["netns", "add", &name]), b"", PATIENCE);
-        if !added.good {
-            let reason = format!("no network namespace can be made: {}", added.stderr.trim());
-            assert!(std::env::var_os("CI").is_none(), "{reason}");
-            eprintln!("skipped: {reason}");
-            return None;
-        }
-        let files = Path::new("/etc/netns").join(&name);
-        let host = Self { name, files };
-        fs::create_dir_all(&host.files).expect("a directory");
-        fs::write(host.files.join("resolv.conf"), RESOLV_CONF).expect("write");
-        // A host with loopback addresses only is taken to have no IPv4, and asks for none.
-        for line in ["link set lo up", "address add 10.9.9.9/32 dev lo"] {
-            let arguments: Vec<_> = line.split(' ').collect();
-            let done = tools::run(&mut host.command("ip", &arguments), b"", PATIENCE);
-            assert!(done.good, "ip {line}: {done:?}");
-        }
-        Some(host)
-    }
-
-    /// A program on this host.
-    fn command(&self, program: &str, arguments: &[&str]) -> Command {
-        let mut command = ip(&["netns", "exec", &self.name, program]);
-        command.args(arguments);
-        command
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = ip(&["netns", "del", &self.name]).status();
-        let _ = fs::remove_dir_all(&self.files);
-        // Fails when others have files there.
-        let _ = fs::remove_dir("/etc/netns");
-    }
-}
-
-fn ip(arguments: &[&str]) -> Command {
-    let mut command = Command::new("ip");
-    command.args(arguments);
-    command
-}
 
 /// What glibc's getaddrinfo finds, as most programs ask it; none when it finds none.
 fn getent(host: &Host, name: &str) -> Vec<String> {
@@ -85,6 +31,9 @@ fn getent(host: &Host, name: &str) -> Vec<String> {
 #[test]
 fn short_names_are_found_by_the_search_list_of_a_host() {
     let Some(host) = Host::new() else { return };
+    host.resolves_by(RESOLV_CONF);
+    // A host with loopback addresses only is taken to have no IPv4, and asks for none.
+    host.run("ip address add 10.9.9.9/32 dev lo");
     let dir = tempfile::tempdir().expect("a directory");
     fs::write(dir.path().join("entries.yaml"), super::ENTRIES).expect("write");
     let manifests = dir.path().to_string_lossy().into_owned();

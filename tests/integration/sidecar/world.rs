@@ -146,7 +146,18 @@ impl Mesh {
 
     /// Our sidecar of the called side.
     pub fn inbound(&self, certs: &Path, application: SocketAddr, more: &[&str]) -> Sidecar {
-        let way = format!("127.0.0.1:0={application}");
+        self.inbound_at("127.0.0.1:0", certs, application, more)
+    }
+
+    /// The same at an address that is given.
+    pub fn inbound_at(
+        &self,
+        at: &str,
+        certs: &Path,
+        application: SocketAddr,
+        more: &[&str],
+    ) -> Sidecar {
+        let way = format!("{at}={application}");
         let args = [&["--inbound", &way], more].concat();
         let mut sidecar = Sidecar::start(certs, &args);
         let line = sidecar.process.said("listening for inbound");
