@@ -35,6 +35,9 @@ mod relay;
 // Peers that do anything in any order.
 mod walk;
 
+// What goes wrong between hosts, not on them.
+mod faults;
+
 // What is made for a mesh, and what OpenSSL and Envoy say of it.
 mod certs;
 

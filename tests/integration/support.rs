@@ -272,6 +272,7 @@ pub fn read_to_end(mut stream: impl Read) -> (Vec<u8>, bool) {
 }
 
 /// Waits until `look` gives something; fails with `what` after [`PATIENCE`].
+#[track_caller]
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -103,6 +103,43 @@ impl Host {
         eventually("a directory", || fs::create_dir_all(&dir).ok());
         fs::write(dir.join("resolv.conf"), text).expect("written");
     }
+
+    /// Sets a value of /proc/sys/net.
+    pub fn tune(&self, name: &str, value: &str) {
+        self.within(|| fs::write(Path::new("/proc/sys/net").join(name), value).expect(name));
+    }
+
+    /// Adds a rule of nftables for packets that come to this host (`input`) or leave it
+    /// (`output`). What it counts is in [`Host::filtered`].
+    pub fn filter(&self, hook: &str, rule: &str) {
+        self.run("nft add table ip faults");
+        self.run(&format!(
+            "nft add chain ip faults {hook} {{ type filter hook {hook} priority 0 ; }}"
+        ));
+        self.run(&format!("nft add rule ip faults {hook} {rule}"));
+    }
+
+    /// How many packets met the rules.
+    pub fn filtered(&self) -> u64 {
+        let listed = tools::run(&mut self.command("nft", &["list", "ruleset"]), b"", PATIENCE);
+        let mut words = listed.stdout.split_whitespace();
+        let mut met = 0;
+        while words.any(|word| word == "packets") {
+            met += words.next().and_then(|n| n.parse::<u64>().ok()).expect("a number");
+        }
+        met
+    }
+
+    /// Takes all rules away.
+    pub fn filter_nothing(&self) {
+        self.run("nft flush ruleset");
+    }
+
+    /// Drops every packet that comes or leaves.
+    pub fn drop_everything(&self) {
+        self.filter("input", "drop");
+        self.filter("output", "drop");
+    }
 }
 
 impl Drop for Host {
