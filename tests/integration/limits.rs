@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
 use crate::support::{
     PATIENCE, Pod, World, eventually,
     hello::{Hello, records},
@@ -88,6 +90,66 @@ fn too_few_open_files_end_the_start_and_say_what_to_change() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("open files") && said.contains("relay.pipes_max"), "{said}");
+}
+
+#[test]
+fn whichever_descriptor_is_the_one_that_is_missing_nobody_is_blamed_and_all_goes_on() {
+    const ALERT_80: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
+    let pod = Pod::new();
+    let (files, bar) = mesh(&pod);
+    let settings = ["access_log.format=off", "outlier_detection.min_health_percent=0"];
+    let mut process = Process::start(files.path(), &settings);
+    let wire = Hello::new(&bar.key()).wire();
+    let pid = Pid::from_raw(i32::try_from(process.id()).expect("a pid")).expect("a pid");
+    let limit = |current: u64, maximum: u64| {
+        let limit = Rlimit { current: Some(current), maximum: Some(maximum) };
+        prlimit(Some(pid), Resource::Nofile, limit).expect("a limit of a child of ours").current
+    };
+    // Each worker runs, and has what it needs itself.
+    let _held: Vec<_> =
+        (0..8).map(|_| (process.ask(&bar.key()), pod.accept_hello(&wire))).collect();
+    let open = || {
+        let all = std::fs::read_dir(format!("/proc/{}/fd", process.id())).expect("descriptors");
+        all.map(|fd| fd.expect("one").file_name()).collect::<Vec<_>>()
+    };
+    let at_rest = open().len();
+    // The limit that leaves so many free: descriptors have numbers, and those below it count.
+    let leaving = |spare: usize| {
+        let open = eventually("it is at rest", || Some(open()).filter(|fds| fds.len() <= at_rest));
+        let is_free = |n: &u64| !open.iter().any(|fd| *fd == *n.to_string());
+        (0..).filter(is_free).nth(spare).expect("there are more numbers")
+    };
+    let mut told = Vec::new();
+    for spare in 0..=4 {
+        limit(leaving(spare), 10_000);
+        let mut clients: Vec<_> = (0..4).map(|_| process.ask(&bar.key())).collect();
+        let begun = Instant::now();
+        let serve = || {
+            if let Some(server) = pod.waiting() {
+                server.set_nonblocking(false).expect("blocking");
+                (&server).read_exact(&mut vec![0; wire.len()]).expect("the hello");
+                (&server).write_all(b"x").expect("write");
+            }
+        };
+        while begun.elapsed() < Duration::from_millis(300) {
+            serve();
+            thread::park_timeout(Duration::from_millis(5));
+        }
+        limit(10_000, 10_000);
+        thread::scope(|scope| {
+            let reading = scope.spawn(|| clients.iter_mut().map(read_to_end).collect::<Vec<_>>());
+            while !reading.is_finished() {
+                serve();
+                thread::park_timeout(Duration::from_millis(5));
+            }
+            told.extend(reading.join().expect("all were told"));
+        });
+    }
+    let (served, refused) = ((b"x".to_vec(), true), (ALERT_80.to_vec(), true));
+    assert!(told.iter().all(|told| [&served, &refused].contains(&told)), "{told:?}");
+    assert!(told.contains(&served) && told.contains(&refused), "{told:?}");
+    assert_eq!(process.sample("diolkos_ejections_total"), Some(0.0));
+    assert!(process.is_alive());
 }
 
 #[test]

@@ -139,11 +139,10 @@ fn without_a_port_left_towards_one_endpoint_the_next_is_asked_and_nobody_is_blam
     let ours: Vec<_> = (0..2).map(|_| served(&net, &world, &pods)).collect();
     let slowest = ours.iter().map(|(.., took)| *took).max().expect("two");
     assert!(slowest < Duration::from_millis(500), "{slowest:?}");
-    for pod in &pods {
-        let state = ours
-            .iter()
-            .filter(|(_, server, _)| server.local_addr().expect("an address") == pod.address);
-        assert_eq!(state.count(), 1, "each endpoint is in service: none was ejected");
+    let table = world.table.load();
+    let set = table.service("bar.ns2.global").expect("bar").routes[0].endpoints.load();
+    for endpoint in set.endpoints() {
+        assert!(endpoint.state.ejection().is_none(), "{} was ejected", endpoint.address);
     }
     refused();
 }
@@ -191,4 +190,40 @@ fn a_host_that_is_full_of_connections_not_accepted_is_left_after_a_try() {
             assert!(took < TRY + Duration::from_millis(800), "{took:?}");
         }
     });
+}
+
+#[test]
+fn a_backlog_of_the_gateway_that_overflows_costs_time_and_no_client() {
+    const CLIENTS: usize = 8;
+    let Some(net) = Net::new(1) else { return };
+    net.gateway.tune("core/somaxconn", "1");
+    let pods = net.listeners();
+    let world = net.serve(&addresses(&pods), in_turn(), |config| config.connections_max = 2);
+    let held: Vec<_> = (0..2).map(|_| served(&net, &world, &pods)).collect();
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut client = net.client.within(|| world.dial());
+                client.set_read_timeout(Some(Duration::from_secs(30))).expect("timeout");
+                client.read_exact(&mut [0]).expect("served in the end");
+            });
+        }
+        eventually("the backlog overflows", || (overflows(&net) > 0).then_some(()));
+        drop(held);
+        for _ in 0..CLIENTS {
+            pods[0].accept().write_all(b"x").expect("write");
+        }
+    });
+}
+
+/// How often a connection found the backlog of the gateway's host full.
+fn overflows(net: &Net) -> u64 {
+    // Of the thread: that of the process is another host's.
+    let path = "/proc/thread-self/net/netstat";
+    let text = net.gateway.within(|| std::fs::read_to_string(path).expect("read"));
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+    let mut both = names.split(' ').zip(values.split(' '));
+    let (_, value) = both.find(|(name, _)| *name == "ListenOverflows").expect("its counter");
+    value.parse().expect("a number")
 }
