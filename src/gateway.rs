@@ -148,8 +148,11 @@ impl Gateway {
     /// Starts the workers; from here on connections are accepted.
     ///
     /// # Errors
-    /// When a thread cannot be started.
+    /// When a thread cannot be started, or what it needs cannot be had: a worker that could not run
+    /// would leave its listener's clients waiting for ever.
     pub fn start(self, table: Arc<SharedTable>) -> io::Result<Running> {
+        let runtimes: Vec<_> =
+            self.listeners.iter().map(|_| Worker::runtime()).collect::<io::Result<_>>()?;
         let mut inboxes = Vec::new();
         let mut peers = Vec::new();
         for _ in &self.listeners {
@@ -184,18 +187,16 @@ impl Gateway {
             });
         let mut threads = Vec::new();
         let watched = self.listeners.clone();
-        for (index, (listeners, inbox)) in self.listeners.into_iter().zip(inboxes).enumerate() {
+        let parts = self.listeners.into_iter().zip(inboxes).zip(runtimes);
+        for (index, ((listeners, inbox), runtime)) in parts.enumerate() {
             for socket in &listeners {
                 // Where it is missing, a silent client reaches us at once: slower, not wrong.
                 let _ = net::sys::set_defer_accept(&**socket, DEFER_ACCEPT_SECONDS);
             }
             let shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
-            threads.push(thread.spawn(move || {
-                if let Err(error) = Worker::run(shared, index, listeners, inbox) {
-                    tracing::error!(%error, worker = index, "worker could not run");
-                }
-            })?);
+            let run = move || Worker::run(&runtime, shared, index, listeners, inbox);
+            threads.push(thread.spawn(run)?);
         }
         Ok(Running { shared, threads, addresses: self.addresses, watched })
     }

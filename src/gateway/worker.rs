@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{net::TcpStream, sync::mpsc, task::LocalSet};
+use tokio::{net::TcpStream, runtime::Runtime, sync::mpsc, task::LocalSet};
 
 use super::{
     Config,
@@ -130,17 +130,22 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Runs a worker on this thread until it is told to quit.
+    /// What a worker runs on: it is made before the thread, where a failure still ends the start.
     ///
     /// # Errors
-    /// When the runtime or the listeners cannot be registered with the kernel.
+    /// When the kernel has no descriptor or memory for it.
+    pub(super) fn runtime() -> io::Result<Runtime> {
+        tokio::runtime::Builder::new_current_thread().enable_all().build()
+    }
+
+    /// Runs a worker on this thread until it is told to quit.
     pub(super) fn run(
+        runtime: &Runtime,
         shared: Arc<Shared>,
         index: usize,
         listeners: Vec<Arc<TcpListener>>,
         commands: mpsc::UnboundedReceiver<Command>,
-    ) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    ) {
         let pipes = Rc::new(PipePool::new(Arc::clone(&shared.pipes)));
         let seed = ahash::RandomState::new().hash_one(index);
         let worker = Rc::new(Self {
@@ -158,14 +163,14 @@ impl Worker {
             silent: Silent::default(),
         });
         let local = LocalSet::new();
-        local.block_on(&runtime, worker.serve(listeners, commands))
+        local.block_on(runtime, worker.serve(listeners, commands));
     }
 
     async fn serve(
         self: Rc<Self>,
         listeners: Vec<Arc<TcpListener>>,
         mut commands: mpsc::UnboundedReceiver<Command>,
-    ) -> io::Result<()> {
+    ) {
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let mut accepting = tokio::task::JoinSet::new();
         for socket in listeners {
@@ -199,7 +204,6 @@ impl Worker {
         }
         self.end_all().await;
         self.me().stopped.store(true, Ordering::Release);
-        Ok(())
     }
 
     fn tick(&self) {
