@@ -120,6 +120,21 @@ pub enum ExportError {
         /// How many files of ours are in it.
         count: usize,
     },
+    /// Nothing is exported any more: more likely a directory is empty or a flag is wrong.
+    #[error(
+        "{folder}: nothing is exported now, and all {count} files of ours in it would be removed, \
+         {first} first; is a cluster's directory empty, --selector or --annotation mistyped? \
+         Nothing was written; --allow-empty allows it",
+        folder = folder.display()
+    )]
+    Empty {
+        /// The directory that is written to.
+        folder: PathBuf,
+        /// How many files of ours are in it.
+        count: usize,
+        /// The first host of them.
+        first: String,
+    },
     /// Another run holds the file of addresses for too long.
     #[error("{path}: another run holds the file: try again when it has ended", path = path.display())]
     Locked {

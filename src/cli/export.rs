@@ -46,7 +46,8 @@ every time. Sidecars of Istio 1.4 and later do not capture 127.255.0.0/16, since
 --range 240.240.0.0/16 with those.
 
 Fails (1) when manifests are broken or names cannot be exported; what is good is written all the
-same. With --watch: SIGTERM ends it, SIGHUP reads every manifest again.
+same. A run that would remove all it wrote before and write nothing, as when a directory is empty
+or --selector mistyped, fails and changes nothing unless --allow-empty is given. With --watch: SIGTERM ends it, SIGHUP reads every manifest again.
 
 Examples:
   diolkos export --cluster c2=manifests/c2,gateway=192.0.2.10 --for c1 --addresses addresses.txt
@@ -96,6 +97,9 @@ pub struct ExportArgs {
     /// Free the address of this name; may be repeated.
     #[arg(long, value_name = "HOST", conflicts_with = "watch")]
     pub forget: Vec<String>,
+    /// Allow a run that removes every file from --to-dir and writes none.
+    #[arg(long, requires = "to_dir")]
+    pub allow_empty: bool,
     /// Write nothing, say what would be written, fail (1) when something would.
     #[arg(long, visible_alias = "dry-run", conflicts_with = "watch")]
     pub check: bool,
@@ -174,6 +178,7 @@ impl ExportArgs {
             addresses: AddressFile::new(&self.addresses),
             folder: self.to_dir.as_deref().map(Folder::new),
             forget: self.forget.iter().map(|host| host.to_lowercase()).collect(),
+            allow_empty: self.allow_empty,
         })
     }
 
@@ -251,6 +256,12 @@ fn show(args: &ExportArgs, export: &Export, done: &Done) -> io::Result<()> {
         }
         ("to write", "to remove")
     } else {
+        for host in &done.removed {
+            eprintln!(
+                "removed {}: {host} is not exported any more",
+                folder.file_of(host).display()
+            );
+        }
         ("written", "removed")
     };
     writeln!(

@@ -67,6 +67,12 @@ impl Folder {
         &self.path
     }
 
+    /// The file of this host.
+    #[must_use]
+    pub fn file_of(&self, host: &str) -> PathBuf {
+        self.path.join(file_name(host))
+    }
+
     /// Reads every manifest in it, not those in directories below.
     pub(super) fn look(&self) -> Result<Found, ExportError> {
         let mut found = Found::default();

@@ -31,6 +31,8 @@ pub struct Export {
     pub folder: Option<Folder>,
     /// Names whose address is freed first.
     pub forget: Vec<String>,
+    /// Every file of ours may be removed, and none written in its place.
+    pub allow_empty: bool,
 }
 
 /// What a run did or, when it was not to write, would do.
@@ -67,7 +69,8 @@ impl Export {
     /// importing cluster. With `write` false neither files nor addresses are touched.
     ///
     /// # Errors
-    /// When addresses cannot be read, given or recorded, or files not be written.
+    /// When addresses cannot be read, given or recorded, or files not be written; also when every
+    /// file of ours would go and none come, unless that is allowed.
     pub fn run(&self, views: &[View], taken: &Taken, write: bool) -> Result<Done, ExportError> {
         let mut held = if write { self.addresses.hold()? } else { self.addresses.look()? };
         let mut done = Done::default();
@@ -99,6 +102,7 @@ impl Export {
         done.objects = self.objects(&imports, &held, &taken, &mut done.remarks);
 
         let changes = self.changes(&found, views, &imports, &mut done);
+        self.is_not_all_gone(&found, &changes)?;
         if write {
             held.save()?;
             if let Some(folder) = &self.folder {
@@ -108,6 +112,19 @@ impl Export {
         done.written = changes.write.into_keys().collect();
         done.removed = changes.remove.into_iter().collect();
         Ok(done)
+    }
+
+    /// An empty directory of manifests looks like a cluster that offers nothing.
+    fn is_not_all_gone(&self, found: &Found, changes: &Changes) -> Result<(), ExportError> {
+        let all = changes.write.is_empty() && changes.remove.len() == found.ours.len();
+        match (&self.folder, changes.remove.first()) {
+            (Some(folder), Some(first)) if all && !self.allow_empty => Err(ExportError::Empty {
+                folder: folder.path().to_owned(),
+                count: changes.remove.len(),
+                first: first.clone(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// False, with the reason, for a host that somebody else has.

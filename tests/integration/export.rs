@@ -260,6 +260,28 @@ fn broken_manifests_are_named_and_the_rest_is_written() {
 }
 
 #[test]
+fn every_removed_file_is_named_and_the_last_ones_need_a_flag() {
+    let world = World::new(&["bar", "foo"], &["bar"]);
+    assert!(world.export("--to-dir out").good);
+    let said = world.export("--to-dir out --selector app=typo");
+    assert!(!said.good && said.stdout.is_empty(), "{said:?}");
+    assert!(said.stderr.contains("all 2 files of ours"), "{said:?}");
+    assert!(said.stderr.contains("--allow-empty"), "{said:?}");
+    assert_eq!(world.files("out").len(), 2);
+    fs::remove_file(world.at("c2/foo.yaml")).expect("removed");
+    let said = world.export("--to-dir out");
+    assert!(said.good, "{said:?}");
+    let removed = "removed out/foo.ns2.global.yaml: foo.ns2.global is not exported any more\n";
+    assert_eq!(
+        said.stderr.lines().last().map(|line| format!("{line}\n")).as_deref(),
+        Some(removed)
+    );
+    let said = world.export("--to-dir out --selector app=typo --allow-empty");
+    assert!(said.good && said.stderr.contains("removed out/bar.ns2.global.yaml: "), "{said:?}");
+    assert_eq!(world.files("out"), [""; 0]);
+}
+
+#[test]
 fn a_file_of_addresses_that_is_none_is_never_overwritten() {
     let world = World::new(&["bar"], &[]);
     let cut = "diolkos-addresses 1\n127.255.0.2 bar.ns2.global\n";

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::range_remark;
 use crate::{
-    export::{Export, Peer, Reader, Remark, Taken, View},
+    export::{Export, ExportError, Peer, Reader, Remark, Taken, View},
     manifests::{
         Changes, Directories, Severity, Store,
         keeper::{Keep, Keeper},
@@ -165,6 +165,9 @@ impl Current<'_> {
                     tracing::info!("no more: {gone}");
                 }
                 self.remarks = remarks;
+                for host in &done.removed {
+                    tracing::info!(host = %host, "removed: it is not exported any more");
+                }
                 tracing::info!(
                     names = done.objects.len(),
                     new_addresses = done.named,
@@ -175,8 +178,10 @@ impl Current<'_> {
                 );
             }
             Err(error) => {
+                // What is empty now is tried again when some manifest changes.
+                let passing = !matches!(error, ExportError::Empty { .. });
+                self.retry = passing.then(|| Instant::now() + RETRY_AFTER);
                 tracing::error!("not exported: {:#}", anyhow::Error::new(error));
-                self.retry = Some(Instant::now() + RETRY_AFTER);
             }
         }
     }

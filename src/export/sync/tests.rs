@@ -27,6 +27,7 @@ impl Place {
             addresses: AddressFile::new(&dir.path().join("addresses")),
             folder: folder.then(|| Folder::new(&dir.path().join("out"))),
             forget: Vec::new(),
+            allow_empty: false,
         };
         Self { dir, export }
     }
@@ -124,6 +125,26 @@ fn a_directory_is_brought_up_to_date_and_left_alone_when_it_is() {
     let done = place.export.run(&views, &Taken::default(), false).expect("a look");
     assert_eq!((done.written, done.named), (vec!["newer.ns2.global".to_owned()], 1));
     assert!(!place.addresses().contains("newer") && place.files().len() == 2, "nothing written");
+}
+
+#[test]
+fn the_last_files_are_removed_only_when_that_is_allowed() {
+    let mut place = Place::new(2, true);
+    place.run(&[view(&["bar", "foo"]), view(&["bar"])]);
+    let none = [view(&[]), view(&[])];
+    for write in [false, true] {
+        let run = place.export.run(&none, &Taken::default(), write);
+        let error = run.expect_err("all would go").to_string();
+        assert!(error.contains("all 2 files of ours in it would be removed"), "{error}");
+        assert!(error.contains("bar.ns2.global first") && error.contains("--allow-empty"));
+        assert_eq!(place.files().len(), 2);
+    }
+    place.export.allow_empty = true;
+    assert_eq!(place.run(&none).removed, ["bar.ns2.global", "foo.ns2.global"]);
+    assert_eq!(place.files(), [""; 0]);
+    // Nothing is left to lose.
+    place.export.allow_empty = false;
+    assert!(place.run(&none).is_nothing());
 }
 
 #[test]
