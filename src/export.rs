@@ -141,19 +141,6 @@ pub enum ExportError {
         /// The file.
         path: PathBuf,
     },
-    /// No address is left.
-    #[error(
-        "range {range} is exhausted: of its {size} addresses none is left for {host}; give a larger \
-         --range, or free names that are gone with --forget"
-    )]
-    Exhausted {
-        /// The range.
-        range: Range,
-        /// How many names it can hold.
-        size: u64,
-        /// The first name without an address.
-        host: String,
-    },
 }
 
 /// True for an address that sidecars of Istio 1.4 and later never see: their rules let loopback

@@ -14,7 +14,7 @@ use std::{
     net::Ipv4Addr,
 };
 
-use super::{ExportError, Range};
+use super::Range;
 use crate::routing::Host;
 
 mod file;
@@ -35,6 +35,15 @@ const COMMENT: &str = "\
 pub struct Book {
     by_host: BTreeMap<String, Ipv4Addr>,
     used: BTreeSet<u32>,
+}
+
+/// What came of giving addresses.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// How many names got one.
+    pub count: usize,
+    /// Names for which none was left.
+    pub without: BTreeSet<String>,
 }
 
 /// What is wrong with a text that should be a book.
@@ -136,18 +145,15 @@ impl Book {
         Some(address)
     }
 
-    /// Gives an address to each name that has none, and says how many. `taken` is what others use.
-    /// New ones follow the highest recorded in the range, so that one which was freed is given
-    /// again as late as can be.
-    ///
-    /// # Errors
-    /// When the range has no address left; the book is as it was then.
+    /// Gives an address to each name that has none, as long as the range has one. `taken` is what
+    /// others use. New ones follow the highest recorded in the range, so that one which was freed
+    /// is given again as late as can be.
     pub fn assign<'h>(
         &mut self,
         hosts: impl Iterator<Item = &'h str>,
         range: Range,
         taken: impl Fn(Ipv4Addr) -> bool,
-    ) -> Result<usize, ExportError> {
+    ) -> Given {
         let in_range = |address: &&u32| range.contains(Ipv4Addr::from(**address));
         let highest = self.used.iter().rev().find(in_range);
         let first = highest.map_or(range.base(), |highest| highest + 1);
@@ -158,22 +164,21 @@ impl Book {
             free.filter(|address| !taken(*address))
         };
         let new = hosts.filter(|host| !self.by_host.contains_key(*host));
-        let mut given = BTreeMap::new();
+        let (mut given, mut without) = (BTreeMap::new(), BTreeSet::new());
         let mut free = free.into_iter();
         for host in new {
-            if given.contains_key(host) {
+            if given.contains_key(host) || without.contains(host) {
                 continue;
             }
-            let Some(address) = free.next() else {
-                let (host, size) = (host.to_owned(), range.size());
-                return Err(ExportError::Exhausted { range, size, host });
-            };
-            given.insert(host.to_owned(), address);
+            match free.next() {
+                Some(address) => _ = given.insert(host.to_owned(), address),
+                None => _ = without.insert(host.to_owned()),
+            }
         }
         let count = given.len();
         self.used.extend(given.values().map(|address| u32::from(*address)));
         self.by_host.extend(given);
-        Ok(count)
+        Given { count, without }
     }
 }
 
@@ -187,9 +192,12 @@ mod tests {
         text.parse().expect("a range")
     }
 
+    /// The addresses; or the names for which none was left.
     fn assign(book: &mut Book, hosts: &[&str], in_range: &str) -> Result<Vec<String>, String> {
         let given = book.assign(hosts.iter().copied(), range(in_range), |_| false);
-        given.map_err(|error| error.to_string())?;
+        if !given.without.is_empty() {
+            return Err(Vec::from_iter(given.without).join(" "));
+        }
         let addresses = hosts.iter().map(|host| book.address_of(host).expect("given").to_string());
         Ok(addresses.collect())
     }
@@ -273,15 +281,11 @@ mod tests {
         assert_eq!(book.forget("b"), None);
         let given = assign(&mut book, &["f", "b"], "10.0.0.0/29");
         assert_eq!(given.expect("given"), ["10.0.0.7", "10.0.0.3"]);
-        let before = book.clone();
-        let error = assign(&mut book, &["g"], "10.0.0.0/29").expect_err("full");
-        assert!(
-            error.starts_with(
-                "range 10.0.0.0/29 is exhausted: of its 6 addresses none is left for g"
-            ),
-            "{error}"
-        );
-        assert_eq!(book, before);
+        book.forget("e");
+        let without = assign(&mut book, &["g", "h", "h", "a"], "10.0.0.0/29");
+        assert_eq!(without, Err("h".to_owned()));
+        let has = |host: &str| book.address_of(host).map(|a| a.to_string());
+        assert_eq!((has("g").as_deref(), has("h")), (Some("10.0.0.6"), None));
     }
 
     #[test]
@@ -289,7 +293,8 @@ mod tests {
         let mut book = Book::default();
         let two = Ipv4Addr::new(10, 0, 0, 2);
         let hosts = ["a"].into_iter();
-        book.assign(hosts, range("10.0.0.0/24"), |ip| ip == two).expect("given");
+        let given = book.assign(hosts, range("10.0.0.0/24"), |ip| ip == two);
+        assert_eq!((given.count, given.without.len()), (1, 0));
         assert_eq!(book.address_of("a"), Some(Ipv4Addr::new(10, 0, 0, 3)));
     }
 }

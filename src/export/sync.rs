@@ -69,7 +69,7 @@ impl Export {
     /// importing cluster. With `write` false neither files nor addresses are touched.
     ///
     /// # Errors
-    /// When addresses cannot be read, given or recorded, or files not be written; also when every
+    /// When addresses cannot be read or recorded, or files not be written; also when every
     /// file of ours would go and none come, unless that is allowed.
     pub fn run(&self, views: &[View], taken: &Taken, write: bool) -> Result<Done, ExportError> {
         let mut held = if write { self.addresses.hold()? } else { self.addresses.look()? };
@@ -96,7 +96,9 @@ impl Export {
         imports.retain(|host, _| self.is_ours_to_write(host, &taken, &found, &mut done.remarks));
 
         let in_use = |ip: Ipv4Addr| taken.user_of(IpAddr::V4(ip)).is_some();
-        done.named = held.book.assign(imports.keys().map(String::as_str), self.range, in_use)?;
+        let given = held.book.assign(imports.keys().map(String::as_str), self.range, in_use);
+        done.named = given.count;
+        done.remarks.extend(given.without.iter().map(|host| self.exhausted(host)));
         done.recorded = held.book.len();
         done.recorded_anew = held.is_changed();
         done.objects = self.objects(&imports, &held, &taken, &mut done.remarks);
@@ -112,6 +114,14 @@ impl Export {
         done.written = changes.write.into_keys().collect();
         done.removed = changes.remove.into_iter().collect();
         Ok(done)
+    }
+
+    fn exhausted(&self, host: &str) -> Remark {
+        let (range, size) = (self.range, self.range.size());
+        Remark::error(format!(
+            "{host}: has no address and is not written: of the {size} addresses of range {range} \
+             none is left; give a larger --range, or free names that are gone with --forget"
+        ))
     }
 
     /// An empty directory of manifests looks like a cluster that offers nothing.

@@ -273,13 +273,16 @@ fn a_file_of_addresses_that_was_lost_is_not_begun_anew() {
 }
 
 #[test]
-fn an_exhausted_range_writes_nothing() {
+fn of_an_exhausted_range_whoever_has_an_address_is_written() {
     let mut place = Place::new(1, true);
     place.export.range = "10.0.0.0/29".parse().expect("a range");
-    place.run(&[view(&["a"])]);
-    let before = place.addresses();
-    let views = [view(&["a", "b", "c", "d", "e", "f", "g"])];
-    let error = place.export.run(&views, &Taken::default(), true).expect_err("full").to_string();
-    assert!(error.contains("range 10.0.0.0/29 is exhausted"), "{error}");
-    assert_eq!((place.addresses(), place.files().len()), (before, 1));
+    place.run(&[view(&["g"])]);
+    let done = place.run(&[view(&["a", "b", "c", "d", "e", "f", "g"])]);
+    assert_eq!((done.named, done.unchanged, place.files().len()), (5, 1, 6));
+    let [remark] = &said(&done)[..] else { panic!("{:?}", done.remarks) };
+    let why = "error: f.ns2.global: has no address and is not written: of the 6 addresses of range \
+               10.0.0.0/29 none is left";
+    assert!(remark.starts_with(why), "{remark}");
+    assert!(place.addresses().contains("10.0.0.7 e.ns2.global\n"));
+    assert!(!place.addresses().contains(" f.ns2.global"));
 }
