@@ -46,6 +46,8 @@ pub struct Done {
     pub removed: Vec<String>,
     /// Files that were right already.
     pub unchanged: usize,
+    /// Hosts whose address somebody else uses: not written, and a file that is there stays.
+    pub contested: BTreeSet<String>,
     /// Names that got an address in this run.
     pub named: usize,
     /// Names in the file of addresses.
@@ -101,7 +103,7 @@ impl Export {
         done.remarks.extend(given.without.iter().map(|host| self.exhausted(host)));
         done.recorded = held.book.len();
         done.recorded_anew = held.is_changed();
-        done.objects = self.objects(&imports, &held, &taken, &mut done.remarks);
+        self.make_objects(&imports, &held, &taken, &mut done);
 
         let changes = self.changes(&found, views, &imports, &mut done);
         self.is_not_all_gone(&found, &changes)?;
@@ -159,33 +161,34 @@ impl Export {
         folder.is_none()
     }
 
-    fn objects(
+    fn make_objects(
         &self,
         imports: &BTreeMap<String, Import>,
         held: &Held,
         taken: &Taken,
-        remarks: &mut Vec<Remark>,
-    ) -> BTreeMap<String, String> {
+        done: &mut Done,
+    ) {
         let peers: Vec<&Peer> = self.peers.iter().collect();
-        let mut objects = BTreeMap::new();
         for (host, import) in imports {
             let Some(address) = held.book.address_of(host) else { continue };
             if let Some(whose) = taken.user_of(IpAddr::V4(address)) {
                 let text = format!(
-                    "{host}: its address {address} is also that of {whose}: give that one another, \
-                     or this one by --forget {host}"
+                    "{host}: its address {address} is also that of {whose}: it is not written, and \
+                     a file of it stays as it is; give that one another address, or this one by \
+                     --forget {host}"
                 );
-                remarks.push(Remark::error(text));
+                done.remarks.push(Remark::error(text));
+                done.contested.insert(host.clone());
+                continue;
             }
             let rule = taken.rule_of(host, &self.shape.namespace);
             if let Some(whose) = rule {
                 let text = format!("{host}: {whose} is its rule: none is written beside it");
-                remarks.push(Remark::note(text));
+                done.remarks.push(Remark::note(text));
             }
             let text = object::text((host, import, address), &self.shape, &peers, rule.is_none());
-            objects.insert(host.clone(), text);
+            done.objects.insert(host.clone(), text);
         }
-        objects
     }
 
     /// Compares what is to be with what is. A file that would lose the gateway of a cluster whose
@@ -217,6 +220,7 @@ impl Export {
                     "{host}: its file stays as it is: {cluster} does not offer it, but has broken \
                      manifests"
                 ))),
+                (Some(_), None, None) if done.contested.contains(host) => done.unchanged += 1,
                 (Some(old), Some(new), None) if *old.text == *new.as_bytes() => {
                     done.unchanged += 1;
                 }

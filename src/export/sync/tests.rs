@@ -214,9 +214,11 @@ spec: {host: foo.ns2.global}
 }
 
 #[test]
-fn two_for_one_address_is_an_error() {
-    let place = Place::new(1, false);
-    place.run(&[view(&["bar"])]);
+fn a_name_whose_address_somebody_else_took_is_not_written() {
+    let place = Place::new(2, true);
+    place.run(&[view(&["bar"]), view(&[])]);
+    let path = place.dir.path().join("out/bar.ns2.global.yaml");
+    let before = fs::read_to_string(&path).expect("written");
     let taken = taken(
         "
 apiVersion: networking.istio.io/v1
@@ -225,9 +227,17 @@ metadata: {name: late, namespace: x}
 spec: {hosts: [late.example], addresses: [127.255.0.2], resolution: STATIC}
 ",
     );
-    let done = place.export.run(&[view(&["bar"])], &taken, true).expect("a run");
-    assert_eq!(done.objects.len(), 1, "it keeps its address");
-    assert!(said(&done)[0].starts_with("error: bar.ns2.global: its address 127.255.0.2 is also"));
+    let views = [view(&["bar", "foo"]), view(&["bar"])];
+    let done = place.export.run(&views, &taken, true).expect("a run");
+    assert_eq!((&*done.written, done.unchanged), (&["foo.ns2.global".to_owned()][..], 1));
+    assert_eq!(fs::read_to_string(&path).expect("there"), before, "neither changed nor removed");
+    let why = "error: bar.ns2.global: its address 127.255.0.2 is also that of ServiceEntry x/late \
+               (c0.yaml:2): it is not written";
+    assert!(said(&done)[0].starts_with(why), "{:?}", said(&done));
+    fs::remove_file(&path).expect("removed");
+    assert!(place.export.run(&views, &taken, true).expect("a run").is_nothing());
+    assert!(place.addresses().contains("127.255.0.2 bar.ns2.global"), "its record stays");
+    assert!(place.run(&views).written.contains(&"bar.ns2.global".to_owned()), "theirs is gone");
 }
 
 #[test]
