@@ -76,11 +76,7 @@ impl Export {
     pub fn run(&self, views: &[View], taken: &Taken, write: bool) -> Result<Done, ExportError> {
         let mut held = if write { self.addresses.hold()? } else { self.addresses.look()? };
         let mut done = Done::default();
-        for name in &self.forget {
-            if held.book.forget(name).is_none() {
-                done.remarks.push(Remark::error(format!("--forget {name}: it has no address")));
-            }
-        }
+        let freed = self.free(&mut held, &mut done.remarks);
         let found = self.folder.as_ref().map(Folder::look).transpose()?.unwrap_or_default();
         if let Some((path, folder)) = held.absent().zip(self.folder.as_ref())
             && !found.ours.is_empty()
@@ -104,6 +100,7 @@ impl Export {
         done.recorded = held.book.len();
         done.recorded_anew = held.is_changed();
         self.make_objects(&imports, &held, &taken, &mut done);
+        done.remarks.extend(freed.iter().map(|freed| say_freed(freed, &imports, &held, write)));
 
         let changes = self.changes(&found, views, &imports, &mut done);
         self.is_not_all_gone(&found, &changes)?;
@@ -116,6 +113,21 @@ impl Export {
         done.written = changes.write.into_keys().collect();
         done.removed = changes.remove.into_iter().collect();
         Ok(done)
+    }
+
+    /// Frees what is to be forgotten, and gives the addresses that names had.
+    fn free(&self, held: &mut Held, remarks: &mut Vec<Remark>) -> BTreeMap<&str, Ipv4Addr> {
+        let mut freed = BTreeMap::new();
+        for name in &self.forget {
+            match held.book.forget(name) {
+                Some(address) => _ = freed.insert(&**name, address),
+                None if freed.contains_key(&**name) => {}
+                None => {
+                    remarks.push(Remark::error(format!("--forget {name}: it has no address")));
+                }
+            }
+        }
+        freed
     }
 
     fn exhausted(&self, host: &str) -> Remark {
@@ -231,6 +243,27 @@ impl Export {
         }
         changes
     }
+}
+
+/// What became of an address that was freed: callers of a name that is exported still have to
+/// learn another.
+fn say_freed(
+    (name, address): (&&str, &Ipv4Addr),
+    imports: &BTreeMap<String, Import>,
+    held: &Held,
+    write: bool,
+) -> Remark {
+    let (is, has) = if write { ("is", "has") } else { ("would be", "would have") };
+    let text = format!("{name}: {address} {is} freed");
+    if !imports.contains_key(*name) {
+        return Remark::note(text);
+    }
+    let now = match held.book.address_of(name) {
+        Some(now) if now == *address => "the same again".to_owned(),
+        Some(now) => format!("{now} now"),
+        None => "none now".to_owned(),
+    };
+    Remark::warning(format!("{text}; it is still exported and {has} {now}"))
 }
 
 #[cfg(test)]

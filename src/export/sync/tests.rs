@@ -264,9 +264,24 @@ fn a_forgotten_name_frees_its_address() {
     place.run(&[view(&["a", "b"])]);
     place.export.forget = vec!["a.ns2.global".to_owned(), "never.ns2.global".to_owned()];
     let done = place.run(&[view(&["b"])]);
-    assert_eq!(said(&done), ["error: --forget never.ns2.global: it has no address"]);
+    assert_eq!(
+        said(&done),
+        [
+            "error: --forget never.ns2.global: it has no address",
+            "note: a.ns2.global: 127.255.0.2 is freed"
+        ]
+    );
     assert!(!place.addresses().contains("a.ns2.global"));
     assert!(place.addresses().contains("127.255.0.3 b.ns2.global"));
+    // Whoever calls it still has the old one.
+    place.export.forget = vec!["b.ns2.global".to_owned()];
+    for (write, told) in [
+        (false, "would be freed; it is still exported and would have 127.255.0.2 now"),
+        (true, "is freed; it is still exported and has 127.255.0.2 now"),
+    ] {
+        let done = place.export.run(&[view(&["b"])], &Taken::default(), write).expect("a run");
+        assert_eq!(said(&done), [format!("warning: b.ns2.global: 127.255.0.3 {told}")]);
+    }
 }
 
 #[test]
