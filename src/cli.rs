@@ -14,6 +14,7 @@ mod dns;
 mod explain;
 mod export;
 mod gateway;
+mod shown;
 mod sidecar;
 mod status;
 

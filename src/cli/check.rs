@@ -5,7 +5,10 @@ use std::io::{self, Write};
 
 mod clusters;
 
-use super::CheckArgs;
+use super::{
+    CheckArgs,
+    shown::{line, lines},
+};
 use crate::{
     app::offline::Loaded,
     config::{DEFAULTS, Settings, Sources},
@@ -25,14 +28,14 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<bool> {
     out.write_all(settings.to_yaml().as_bytes())?;
     let loaded = Loaded::read(&settings)?;
     writeln!(out, "\n# manifests")?;
-    write!(out, "{}", loaded.report())?;
+    write!(out, "{}", lines(loaded.report()))?;
     for remark in loaded.remarks() {
-        writeln!(out, "  {remark}")?;
+        writeln!(out, "  {}", line(remark))?;
     }
     let problems = loaded.problems();
     writeln!(out, "{} problems", problems.len())?;
     for problem in &problems {
-        writeln!(out, "  {problem}")?;
+        writeln!(out, "  {}", line(problem))?;
     }
     Ok(!loaded.is_broken())
 }

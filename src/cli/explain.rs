@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use super::ExplainArgs;
+use super::{
+    ExplainArgs,
+    shown::{line, lines},
+};
 use crate::{
     app::offline::Loaded,
     config::{Settings, Sources},
@@ -22,15 +25,15 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     if let Some(admin) = args.admin {
         let (served, text) = ask(admin, args)?;
-        out.write_all(text.as_bytes())?;
+        write!(out, "{}", lines(text))?;
         return Ok(served);
     }
     let settings = Settings::load(&args.sources(Sources::of_this_process())?)?;
     let loaded = Loaded::read(&settings)?;
     let explanation = loaded.explain(&settings, &args.sni, args.offered(), args.source);
-    write!(out, "{explanation}")?;
+    write!(out, "{}", lines(&explanation))?;
     for problem in loaded.problems() {
-        writeln!(io::stderr(), "{problem}")?;
+        writeln!(io::stderr(), "{}", line(&problem))?;
     }
     Ok(explanation.refused_at().is_none())
 }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use super::{UsageError, layered, text};
+use super::{UsageError, layered, shown::line, text};
 use crate::{
     app::offline,
     config::{Settings, SettingsError, Sources},
@@ -214,7 +214,7 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<bool> {
     };
     let done = export.run(&views, &taken, !args.check)?;
     for remark in range_remark(export.range).iter().chain(&done.remarks) {
-        eprintln!("{remark}");
+        eprintln!("{}", line(remark));
     }
     show(args, &export, &done)?;
     let failed = done.remarks.iter().any(|remark| remark.severity == Severity::Error);
@@ -231,7 +231,7 @@ fn read(peer: &Peer, broken: &mut bool) -> anyhow::Result<(Store, crate::manifes
     for problem in store.problems() {
         // Notes are of kinds that are not read: most of a cluster.
         if problem.severity != Severity::Note {
-            eprintln!("{}: {problem}", peer.name);
+            eprintln!("{}: {}", peer.name, line(&problem));
         }
         *broken |= problem.severity == Severity::Error;
     }

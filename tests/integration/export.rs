@@ -282,6 +282,32 @@ fn every_removed_file_is_named_and_the_last_ones_need_a_flag() {
 }
 
 #[test]
+fn what_manifests_say_moves_no_cursor() {
+    let world = World::new(&["bar"], &[]);
+    let odd = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: esc, namespace: ns1}
+spec: {hosts: [\"a\\e[2J\\nb.global\"], resolution: STATIC}
+";
+    world.write("c2/odd.yaml", odd);
+    let mut alone = diolkos();
+    alone.args(["check", "--manifests", "c2"]).current_dir(world.dir.path());
+    let mut explain = diolkos();
+    explain.args(["explain", "outbound_.8080_._.bar.ns2.global", "--manifests", "c2"]);
+    explain.current_dir(world.dir.path());
+    let said = [check(&world, ""), world.export("")]
+        .into_iter()
+        .chain([&mut alone, &mut explain].map(|command| tools::run(command, b"", PATIENCE)));
+    for said in said {
+        let all = format!("{}{}", said.stdout, said.stderr);
+        assert!(all.contains("\\u{1b}[2J"), "{all:?}");
+        assert!(!all.contains(|c: char| c.is_control() && c != '\n'), "{all:?}");
+        assert!(!all.lines().any(|line| line.starts_with("b.global")), "{all:?}");
+    }
+}
+
+#[test]
 fn a_file_of_addresses_that_is_none_is_never_overwritten() {
     let world = World::new(&["bar"], &[]);
     let cut = "diolkos-addresses 1\n127.255.0.2 bar.ns2.global\n";

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use crate::{
     app::offline,
     certs::{self, audit::Verdict},
-    cli::{CheckArgs, UsageError},
+    cli::{CheckArgs, UsageError, shown::line},
     config::{Settings, Sources},
     export::{
         Reader, Wanted,
@@ -100,7 +100,7 @@ fn show(members: &[Member], suffix: &str, mismatches: &[Mismatch]) -> anyhow::Re
     }
     writeln!(out, "{} mismatches", mismatches.len())?;
     for mismatch in mismatches {
-        writeln!(out, "  {mismatch}")?;
+        writeln!(out, "  {}", line(mismatch))?;
     }
     let problems: Vec<(&Member, Problem)> = members
         .iter()
@@ -109,7 +109,7 @@ fn show(members: &[Member], suffix: &str, mismatches: &[Mismatch]) -> anyhow::Re
         .collect();
     writeln!(out, "{} problems", problems.len())?;
     for (member, problem) in &problems {
-        writeln!(out, "  {}: {problem}", member.name)?;
+        writeln!(out, "  {}: {}", member.name, line(problem))?;
         good &= problem.severity != Severity::Error;
     }
     Ok(good)
