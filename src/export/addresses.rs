@@ -96,6 +96,9 @@ impl Book {
         let Ok(address) = address.parse::<Ipv4Addr>() else {
             return Err(format!("`{}` is no IPv4 address", shown(address)));
         };
+        if let Some(why) = Range::forbids(address) {
+            return Err(format!("{address} cannot be the address of a name: {why}"));
+        }
         if Host::parse(host).is_none_or(|parsed| parsed.as_str() != host) {
             return Err(format!("`{}` is no name in lower case", shown(host)));
         }
@@ -124,6 +127,14 @@ impl Book {
     #[must_use]
     pub fn address_of(&self, host: &str) -> Option<Ipv4Addr> {
         self.by_host.get(host).copied()
+    }
+
+    /// How many recorded addresses are outside of a range, and the first of these with its name.
+    #[must_use]
+    pub fn outside(&self, range: Range) -> Option<(usize, &str, Ipv4Addr)> {
+        let mut outside = self.by_host.iter().filter(|(_, address)| !range.contains(**address));
+        let (host, address) = outside.next()?;
+        Some((1 + outside.count(), host, *address))
     }
 
     /// How many names are recorded.
@@ -231,6 +242,10 @@ mod tests {
             (with("10.0.0.3 b c"), 3, "an address and a name"),
             (with("fd00::1 b.global"), 3, "no IPv4 address"),
             (with("10.0.0.03 b.global"), 3, "no IPv4 address"),
+            (with("0.0.0.0 b.global"), 3, "0.0.0.0 cannot be the address of a name: addresses of"),
+            (with("224.0.0.7 b.global"), 3, "are multicast"),
+            (with("127.0.0.1 b.global"), 3, "this host's own services"),
+            (with("255.255.255.255 b.global"), 3, "broadcast"),
             (with("10.0.0.3 B.global"), 3, "no name in lower case"),
             (with("10.0.0.3 b..global"), 3, "no name in lower case"),
             (with("\u{1b}[2J x"), 3, "`\\u{1b}[2J` is no IPv4"),

@@ -59,6 +59,12 @@ impl Range {
         (first.max(self.base + 2)..=self.last()).filter(|address| !is_odd(*address))
     }
 
+    /// Why no name can have this address, whatever the range.
+    pub(super) fn forbids(address: Ipv4Addr) -> Option<String> {
+        let (range, why) = FORBIDDEN.iter().find(|(range, _)| range.contains(address))?;
+        Some(format!("addresses of {range} {why}"))
+    }
+
     pub(super) fn base(self) -> u32 {
         self.base
     }

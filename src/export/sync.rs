@@ -98,6 +98,7 @@ impl Export {
         done.named = given.count;
         done.remarks.extend(given.without.iter().map(|host| self.exhausted(host)));
         done.recorded = held.book.len();
+        done.remarks.extend(self.outside(&held));
         done.recorded_anew = held.is_changed();
         self.make_objects(&imports, &held, &taken, &mut done);
         done.remarks.extend(freed.iter().map(|freed| say_freed(freed, &imports, &held, write)));
@@ -136,6 +137,16 @@ impl Export {
             "{host}: has no address and is not written: of the {size} addresses of range {range} \
              none is left; give a larger --range, or free names that are gone with --forget"
         ))
+    }
+
+    /// Another range is for new names only; it may also have been mistyped, here or there.
+    fn outside(&self, held: &Held) -> Option<Remark> {
+        let (count, host, address) = held.book.outside(self.range)?;
+        Some(Remark::warning(format!(
+            "{count} recorded addresses are outside of range {}, such as {address} of {host}: they \
+             stay; the range is for new names only",
+            self.range
+        )))
     }
 
     /// An empty directory of manifests looks like a cluster that offers nothing.

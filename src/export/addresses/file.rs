@@ -95,15 +95,15 @@ impl Held {
     fn read(path: PathBuf, lock: Option<File>) -> Result<Self, ExportError> {
         let failed = |source| ExportError::File { path: path.clone(), doing: "reading", source };
         let before = read(&path).map_err(failed)?;
-        let book = match &before {
-            None => Book::default(),
-            Some(text) => Book::parse(text).map_err(|fault| ExportError::Corrupt {
-                path: path.clone(),
-                line: fault.line,
-                problem: fault.problem,
-            })?,
-        };
-        Ok(Self { path, before, book, _lock: lock })
+        let corrupt = |line, problem| ExportError::Corrupt { path: path.clone(), line, problem };
+        let text = before.map(String::from_utf8).transpose().map_err(|error| {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+            corrupt(line, "there are bytes that are no text: this is no file of addresses".into())
+        })?;
+        let book = text.as_deref().map(Book::parse).transpose();
+        let book = book.map_err(|fault| corrupt(fault.line, fault.problem))?.unwrap_or_default();
+        Ok(Self { path, before: text, book, _lock: lock })
     }
 
     /// Where it is, when there is no such file yet.
@@ -152,12 +152,18 @@ fn nofollow() -> i32 {
 }
 
 /// The whole of a regular file. Opened without waiting: a pipe in its place has no writer.
-fn read(path: &Path) -> io::Result<Option<String>> {
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let mut options = OpenOptions::new();
     let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = match options.read(true).custom_flags(nonblocking).open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Replaced by a file, it would lead nowhere for ever, and the addresses with it.
+            return match path.symlink_metadata() {
+                Ok(_) => Err(io::Error::other("it is a link to a file that is not there")),
+                Err(_) => Ok(None),
+            };
+        }
         Err(error) => return Err(error),
     };
     let metadata = file.metadata()?;
@@ -167,9 +173,9 @@ fn read(path: &Path) -> io::Result<Option<String>> {
     if metadata.len() > BYTES_MAX {
         return Err(io::Error::other(format!("it has more than {BYTES_MAX} bytes")));
     }
-    let mut text = String::new();
-    file.take(BYTES_MAX).read_to_string(&mut text)?;
-    Ok(Some(text))
+    let mut bytes = Vec::new();
+    file.take(BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
 }
 
 #[cfg(test)]
@@ -229,7 +235,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let at = |name: &str| dir.path().join(name);
         fs::write(at("empty"), "").expect("written");
-        fs::write(at("binary"), [0xff, 0xfe, 0]).expect("written");
+        fs::write(at("binary"), b"diolkos-addresses 1\n\xff\xfe\0").expect("written");
+        symlink("absent", at("dangling")).expect("a link");
         fs::write(at("cut"), "diolkos-addresses 1\n10.0.0.2 a.glo").expect("written");
         fs::create_dir(at("dir")).expect("made");
         rustix::fs::mknodat(
@@ -242,7 +249,12 @@ mod tests {
         .expect("a pipe");
         for (name, why) in [
             ("empty", "`diolkos-addresses 1` is missing"),
-            ("binary", "reading"),
+            (
+                "binary",
+                "binary:2: there are bytes that are no text: this is no file of addresses; \
+                        the file is left as it is: mend it",
+            ),
+            ("dangling", "it is a link to a file that is not there"),
             ("cut", "`end` is missing"),
             ("dir", "no regular file"),
             ("pipe", "no regular file"),

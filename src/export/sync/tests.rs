@@ -285,6 +285,18 @@ fn a_forgotten_name_frees_its_address() {
 }
 
 #[test]
+fn another_range_is_for_new_names_and_the_others_are_told_of() {
+    let mut place = Place::new(1, false);
+    place.run(&[view(&["a", "b"])]);
+    place.export.range = "240.240.0.0/16".parse().expect("a range");
+    let done = place.run(&[view(&["a", "b", "c"])]);
+    let told = "warning: 2 recorded addresses are outside of range 240.240.0.0/16, such as \
+                127.255.0.2 of a.ns2.global: they stay; the range is for new names only";
+    assert_eq!(said(&done), [told]);
+    assert!(place.addresses().contains("240.240.0.2 c.ns2.global"));
+}
+
+#[test]
 fn a_file_of_addresses_that_was_lost_is_not_begun_anew() {
     let place = Place::new(1, true);
     place.run(&[view(&["a", "b"])]);
