@@ -4,7 +4,7 @@
 //! does not say which namespace asks. Entries that share a host are merged. Must not know: files,
 //! what is asked.
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use super::{
     name::DnsName,
@@ -14,7 +14,10 @@ use crate::{
     discovery::Finding,
     manifests::{
         Kind, ObjectRef,
-        kinds::{ServiceEntry, service_entry::single_address},
+        kinds::{
+            ServiceEntry,
+            service_entry::{Protocol, single_address},
+        },
     },
     routing::HostPattern,
 };
@@ -26,6 +29,7 @@ pub fn names<'e>(
 ) -> (Names, Vec<Finding>) {
     let mut names = Names::new();
     let mut findings = Vec::new();
+    let mut users = Users::default();
     for entry in entries {
         let mut ours = Vec::new();
         for host in &entry.spec.hosts {
@@ -44,6 +48,8 @@ pub fn names<'e>(
             continue;
         }
         let addresses = addresses(entry, &mut findings);
+        findings.extend(users.shared(entry, &addresses));
+        findings.extend(only_udp(entry));
         for name in ours {
             names.entry(name).or_default().extend(&addresses);
         }
@@ -76,6 +82,43 @@ fn addresses(entry: &ServiceEntry, findings: &mut Vec<Finding>) -> Vec<IpAddr> {
         findings.push(finding(entry, "spec.addresses", message.into()));
     }
     addresses
+}
+
+/// Which entry was the first with an address and a port.
+#[derive(Default)]
+struct Users<'e>(HashMap<(IpAddr, u16), &'e ServiceEntry>);
+
+impl<'e> Users<'e> {
+    /// Notes the first address and port that an entry of other hosts has too: a sidecar cannot
+    /// tell their connections apart, unless they are HTTP. One remark for each entry is enough.
+    fn shared(&mut self, entry: &'e ServiceEntry, addresses: &[IpAddr]) -> Option<Finding> {
+        let mut shared = None;
+        let tcp = entry.spec.ports.iter().filter(|port| port.protocol != Protocol::Udp);
+        for port in tcp {
+            for ip in addresses {
+                let first = *self.0.entry((*ip, port.number)).or_insert(entry);
+                let differ = !entry.spec.hosts.iter().any(|host| first.spec.hosts.contains(host));
+                if differ && shared.is_none() {
+                    shared = Some((*ip, port.number, first));
+                }
+            }
+        }
+        let (ip, port, first) = shared?;
+        let (namespace, name) = (&first.meta.namespace, &first.meta.name);
+        let message = format!(
+            "{ip} with port {port} is also that of ServiceEntry {namespace}/{name}, for other hosts: \
+             only HTTP says which is meant; give each an address of its own"
+        );
+        Some(finding(entry, "spec.addresses", message))
+    }
+}
+
+/// Names are answered whatever the port, and then nothing carries what is sent.
+fn only_udp(entry: &ServiceEntry) -> Option<Finding> {
+    let ports = &entry.spec.ports;
+    let only = !ports.is_empty() && ports.iter().all(|port| port.protocol == Protocol::Udp);
+    let message = "all are UDP: its names are answered, but gateways carry only TCP";
+    only.then(|| finding(entry, "spec.ports", message.into()))
 }
 
 fn finding(entry: &ServiceEntry, field: &'static str, message: String) -> Finding {
@@ -135,6 +178,39 @@ mod tests {
         check(&entries, &expected, &[]);
         let [a, b] = entries;
         check(&[b, a], &expected, &[]);
+    }
+
+    #[test]
+    fn entries_that_connections_cannot_tell_apart_are_named() {
+        let with = |name: &str, host: &str, ip: &str, port: u16, protocol: &str| {
+            let mut entry = entry(name, host, ip);
+            let yaml = format!("[{{number: {port}, name: p, protocol: {protocol}}}]");
+            entry.spec.ports = serde_norway::from_str(&yaml).expect("ports");
+            entry
+        };
+        check(
+            &[
+                with("a", "a.global", "127.255.0.2", 80, "TCP"),
+                with("same", "a.global", "127.255.0.2", 80, "TCP"),
+                with("port", "b.global", "127.255.0.2", 81, "TCP"),
+                with("twice", "c.global", "127.255.0.3, 127.255.0.2", 80, "HTTP"),
+                with("udp", "d.global", "127.255.0.2", 80, "UDP"),
+                with("elsewhere", "www.example.com", "127.255.0.2", 80, "TCP"),
+            ],
+            &[
+                "a.global 127.255.0.2",
+                "b.global 127.255.0.2",
+                "c.global 127.255.0.2 127.255.0.3",
+                "d.global 127.255.0.2",
+            ],
+            &[
+                "ServiceEntry ns1/twice: spec.addresses: 127.255.0.2 with port 80 is also that of \
+                 ServiceEntry ns1/a, for other hosts: only HTTP says which is meant; give each an \
+                 address of its own",
+                "ServiceEntry ns1/udp: spec.ports: all are UDP: its names are answered, but \
+                 gateways carry only TCP",
+            ],
+        );
     }
 
     #[test]
