@@ -146,8 +146,19 @@ pub(super) fn run(args: &CertsArgs) -> anyhow::Result<bool> {
 
 fn root(args: &RootArgs) -> anyhow::Result<bool> {
     let out = args.place.out(|dir| dir.join(ROOT));
+    let replaced = out.join("root-cert.pem").exists();
     let root = Authority::root(SystemTime::now())?;
     root.write_over(&out, args.place.existing()).map_err(or_force)?;
+    let below = clusters(&args.place.dir).unwrap_or_default();
+    if replaced && !below.is_empty() {
+        let below: Vec<_> = below.iter().map(|path| path.display().to_string()).collect();
+        eprintln!(
+            "warning: {} are of the root that was in {}, and nobody who has the new one takes \
+             them: make each anew with `diolkos certs cluster NAME --force`, then its workloads",
+            below.join(", "),
+            out.display(),
+        );
+    }
     say(&format!("{}: the root; its key issues to every cluster, keep it apart", out.display()))
 }
 
@@ -196,15 +207,9 @@ const ROOT: &str = "root";
 
 /// The directory of the one cluster under `dir`.
 fn only_cluster(dir: &Path) -> anyhow::Result<PathBuf> {
-    let entries = std::fs::read_dir(dir).with_context(|| {
+    let found = clusters(dir).with_context(|| {
         format!("{}: holds no authority; make one with `diolkos certs cluster`", dir.display())
     })?;
-    let mut found: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.join("ca-key.pem").exists())
-        .collect();
-    found.sort();
     ensure!(
         !found.is_empty(),
         "{}: holds no cluster's authority; make one with `diolkos certs cluster`, or name --ca",
@@ -221,6 +226,14 @@ fn only_cluster(dir: &Path) -> anyhow::Result<PathBuf> {
             )
         }
     }
+}
+
+/// The directories of all clusters under `dir`.
+fn clusters(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let paths = std::fs::read_dir(dir)?.flatten().map(|entry| entry.path());
+    let mut found: Vec<PathBuf> = paths.filter(|path| path.join("ca-key.pem").exists()).collect();
+    found.sort();
+    Ok(found)
 }
 
 /// Here there is one more way than elsewhere.

@@ -108,6 +108,19 @@ fn keys_are_private_and_only_force_overwrites() {
 }
 
 #[test]
+fn a_root_made_anew_names_the_clusters_that_are_not_of_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let said = certs(dir.path(), "root --force");
+    assert!(said.good && said.stderr.is_empty(), "nothing is replaced: {said:?}");
+    for name in ["c1", "c2"] {
+        assert!(certs(dir.path(), &format!("cluster {name}")).good);
+    }
+    let said = certs(dir.path(), "root --force");
+    assert!(said.good, "{said:?}");
+    assert!(said.stderr.starts_with("warning: certs/c1, certs/c2 are of the root"), "{said:?}");
+}
+
+#[test]
 fn the_secret_holds_the_four_files() {
     let dir = mesh();
     let text = |name| fs::read_to_string(dir.path().join("certs/cluster1").join(name)).expect(name);
