@@ -55,8 +55,10 @@ mod outbound;
 mod outcome;
 mod relay;
 mod report;
+mod state;
 
 pub use outcome::{Direction, Outcome};
+pub use state::State;
 
 use follow::Follow;
 use keyring::Keyring;
@@ -81,6 +83,9 @@ pub struct Config {
     pub try_timeout: Duration,
     /// Live connections; more wait to be accepted.
     pub connections_max: usize,
+    /// Addresses of ServiceEntries listened on; the rest are left out, so that descriptors are left
+    /// for connections.
+    pub listeners_max: usize,
     /// What live connections have to finish in when it ends.
     pub drain: Duration,
     /// How endpoints that are host names are looked up.
@@ -257,7 +262,7 @@ impl Running {
     /// What stands in the way of being ready, and what is worth knowing.
     #[must_use]
     pub fn state(&self) -> State {
-        State { listeners: self.listeners.clone(), keyring: Arc::clone(&self.keyring) }
+        State::new(self.listeners.clone(), Arc::clone(&self.keyring))
     }
 
     /// Turns true when the manifests were read and all that can be bound is bound; closed when the
@@ -280,29 +285,6 @@ impl Running {
         // Neither has anything to lose: a panic there was said by the panic hook.
         let _ = self.thread.join();
         self.keeper.stop();
-    }
-}
-
-/// What operators see of a sidecar.
-#[derive(Clone, Debug)]
-pub struct State {
-    listeners: Listeners,
-    keyring: Arc<Keyring>,
-}
-
-impl State {
-    /// Why traffic should not come, if so.
-    #[must_use]
-    pub fn obstacles(&self) -> Vec<String> {
-        let loading =
-            (!self.listeners.planned()).then(|| "the manifests are not loaded yet".into());
-        loading.into_iter().chain(self.keyring.expired()).collect()
-    }
-
-    /// Addresses of ServiceEntries that are not served, each with its reason.
-    #[must_use]
-    pub fn remarks(&self) -> Vec<String> {
-        self.listeners.failures()
     }
 }
 

@@ -41,6 +41,12 @@ pub(super) fn raise_descriptor_limit() {
     }
 }
 
+/// How many files the process may open; without a limit a number that is never reached.
+pub(super) fn descriptor_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
 /// What the data plane is told. `lines` takes the place of the access log's file.
 pub(super) fn gateway_config(
     settings: &Settings,

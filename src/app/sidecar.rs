@@ -55,10 +55,20 @@ fn config(settings: &Settings) -> anyhow::Result<Config> {
         handshake_timeout: of.handshake_timeout,
         try_timeout: of.try_timeout,
         connections_max: of.connections_max,
+        listeners_max: listeners_max(parts::descriptor_limit()),
         drain: of.drain,
         resolver: (&settings.resolver).into(),
     })
 }
+
+/// Of `limit` descriptors a quarter is kept for connections and the status port, and never less
+/// than [`KEPT_MIN`].
+fn listeners_max(limit: usize) -> usize {
+    limit.saturating_sub((limit / 4).max(KEPT_MIN))
+}
+
+/// Descriptors of 20 connections, and of what a sidecar opens besides listeners.
+const KEPT_MIN: usize = 64;
 
 /// Who the sidecar is, for translation.
 fn identity(settings: &Settings) -> Identity {
@@ -77,5 +87,17 @@ fn identity(settings: &Settings) -> Identity {
         cluster_domain: settings.gateway.cluster_domain.clone(),
         own_addresses: net::own_addresses(),
         ..Identity::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarter_of_the_descriptors_is_kept_for_connections() {
+        assert_eq!(listeners_max(512), 384);
+        assert_eq!(listeners_max(100), 36);
+        assert_eq!(listeners_max(40), 0);
     }
 }

@@ -94,6 +94,8 @@ pub(super) fn run(args: &SidecarArgs) -> anyhow::Result<bool> {
     let settings = Settings::load(&args.sources(Sources::of_this_process())?)?;
     telemetry::start(settings.log.format, &settings.log.level)?;
     let mut metrics = Metrics::new();
+    // First of all, so that listeners of ServiceEntries cannot take its descriptor.
+    let port = status_port(settings.sidecar.status)?;
     let running = app::sidecar::start(&settings, &mut metrics)?;
     for address in running.inbound() {
         tracing::info!(%address, identity = running.identity(), "listening for inbound");
@@ -106,7 +108,7 @@ pub(super) fn run(args: &SidecarArgs) -> anyhow::Result<bool> {
     };
     let status = Arc::new(Status::new("a sidecar", metrics, readiness));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(&running, &status, settings.sidecar.status))?;
+    runtime.block_on(serve(&running, &status, port))?;
     status.leave();
     tracing::info!(drain = ?settings.sidecar.drain, "live connections may finish");
     runtime.block_on(async {
@@ -125,15 +127,25 @@ pub(super) fn run(args: &SidecarArgs) -> anyhow::Result<bool> {
     Ok(true)
 }
 
+/// Takes the address of readiness and scrape.
+fn status_port(at: Listen) -> anyhow::Result<Option<Server>> {
+    let Listen::At(address) = at else { return Ok(None) };
+    let server = Server::bind(address).with_context(|| {
+        format!("cannot listen on {address} (sidecar.status); give another address, or off")
+    })?;
+    Ok(Some(server))
+}
+
 /// Until a signal, or a command on the status port, says otherwise.
-async fn serve(running: &Running, status: &Arc<Status>, at: Listen) -> anyhow::Result<()> {
+async fn serve(
+    running: &Running,
+    status: &Arc<Status>,
+    port: Option<Server>,
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    if let Listen::At(address) = at {
-        let server = Server::bind(address).with_context(|| {
-            format!("cannot listen on {address} (sidecar.status); give another address, or off")
-        })?;
+    if let Some(server) = port {
         tracing::info!(address = %server.address(), "listening for readiness and scrapes");
         tokio::spawn(server.run(Port::Agent, Arc::clone(status) as _));
     }

@@ -33,6 +33,8 @@ pub(super) struct Listeners(Arc<Mutex<Slots>>);
 #[derive(Debug, Default)]
 struct Slots {
     planned: bool,
+    /// How many were left out for want of descriptors, as told last.
+    left_out: usize,
     by_address: BTreeMap<SocketAddr, Slot>,
 }
 
@@ -42,6 +44,8 @@ enum Slot {
     Bound { target: Arc<ArcSwap<Target>>, _stop: oneshot::Sender<()> },
     /// It could not be bound.
     Failed { entry: Arc<str>, why: String },
+    /// One more would take a descriptor that connections need.
+    LeftOut,
 }
 
 impl Listeners {
@@ -65,11 +69,13 @@ impl Listeners {
 
     /// What could not be bound, and why.
     pub(super) fn failures(&self) -> Vec<String> {
-        let failed = |(_, slot): (_, &Slot)| match slot {
-            Slot::Bound { .. } => None,
+        let failed = |slot: &Slot| match slot {
+            Slot::Bound { .. } | Slot::LeftOut => None,
             Slot::Failed { entry, why } => Some(format!("ServiceEntry {entry}: {why}")),
         };
-        self.slots().by_address.iter().filter_map(failed).collect()
+        let slots = self.slots();
+        let left_out = (slots.left_out > 0).then(|| too_many(slots.left_out));
+        slots.by_address.values().filter_map(failed).chain(left_out).collect()
     }
 
     /// Carries out plans, for ever. Dropped, it closes nothing: [`Self::close`] does.
@@ -108,6 +114,8 @@ impl Listeners {
             }
             stays
         });
+        let is_bound = |slot: &&Slot| matches!(slot, Slot::Bound { .. });
+        let mut bound = slots.by_address.values().filter(is_bound).count();
         for (address, wanted) in &plan.listeners {
             let before = match slots.by_address.get(address) {
                 Some(Slot::Bound { target, .. }) => {
@@ -115,10 +123,15 @@ impl Listeners {
                     continue;
                 }
                 Some(Slot::Failed { why, .. }) => Some(why.clone()),
-                None => None,
+                Some(Slot::LeftOut) | None => None,
             };
+            if bound >= shared.config.listeners_max {
+                slots.by_address.insert(*address, Slot::LeftOut);
+                continue;
+            }
             let slot = match open(*address, wanted, shared) {
                 Ok(slot) => {
+                    bound += 1;
                     tracing::info!(%address, server_name = %wanted.key(), "listening");
                     slot
                 }
@@ -132,12 +145,36 @@ impl Listeners {
             };
             slots.by_address.insert(*address, slot);
         }
+        slots.count_left_out();
         slots.planned = true;
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Slots {
+    /// Tells of those left out when they are more or fewer than before: once for all of them.
+    fn count_left_out(&mut self) {
+        let is_left_out = |slot: &&Slot| matches!(slot, Slot::LeftOut);
+        let left_out = self.by_address.values().filter(is_left_out).count();
+        if left_out != self.left_out {
+            match left_out {
+                0 => tracing::info!("no more: descriptors do for every address"),
+                _ => tracing::warn!("{}", too_many(left_out)),
+            }
+        }
+        self.left_out = left_out;
+    }
+}
+
+/// What becomes of addresses beyond the budget, and what to do.
+fn too_many(left_out: usize) -> String {
+    format!(
+        "{left_out} addresses of ServiceEntries are not listened on: the descriptors left are kept \
+         for connections; raise the limit of open files (ulimit -n, LimitNOFILE=)"
+    )
 }
 
 /// Binds one and starts its accept loop.

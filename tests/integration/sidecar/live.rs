@@ -1,6 +1,7 @@
 //! What changes under a running sidecar: manifests, ports, certificates, its own end.
 
 use std::{
+    fmt::Write as _,
     io::{self, Read, Write},
     net::TcpListener,
     time::Duration,
@@ -66,6 +67,40 @@ fn a_port_that_is_taken_is_told_and_the_rest_serve() {
     eventually("what was taken is bound", || {
         (world.client.sample(failed) == Some(0)).then_some(())
     });
+}
+
+#[test]
+fn listeners_leave_descriptors_for_connections_and_the_operator() {
+    let (mesh, application) = (Mesh::new(), Application::new());
+    let pod = mesh.inbound(&mesh.bar(), application.address, &[]);
+    let front = mesh.front(&[pod.address]);
+    // The first by address, so that it is among those within the budget.
+    let vip = vip();
+    let mut ports: String = String::new();
+    for port in vip.port()..vip.port() + 300 {
+        writeln!(ports, "  - {{number: {port}, name: tcp{port}, protocol: TCP}}").expect("text");
+    }
+    let entry = format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+         metadata: {{name: bar, namespace: ns1}}\nspec:\n  hosts: [bar.ns2.global]\n  \
+         addresses: [{}]\n  location: MESH_INTERNAL\n  resolution: STATIC\n  ports:\n{ports}  \
+         endpoints: [{{address: {}, ports: {{tcp{}: {}}}}}]\n",
+        vip.ip(),
+        front.address.ip(),
+        vip.port(),
+        front.address.port(),
+    );
+    mesh.write("bar", &entry);
+    let client = mesh.outbound_within(200, &mesh.sleep());
+    client.says("164 addresses of ServiceEntries are not listened on");
+    let said = |line: &&serde_json::Value| line.to_string().contains("not listened on");
+    assert_eq!(client.process.log().iter().filter(said).count(), 1, "told once");
+    let bound = "diolkos_sidecar_listeners{state=\"bound\"}";
+    assert_eq!(client.sample(bound), Some(136), "200 but 64");
+    let ready = client.status("/healthz/ready");
+    assert!(ready.body.contains("raise the limit of open files"), "{}", ready.body);
+    let mut callers: Vec<_> = (0..8).map(|_| (connect(vip), application.accept())).collect();
+    callers.iter_mut().for_each(|(client, server)| exchange(client, server));
 }
 
 #[test]

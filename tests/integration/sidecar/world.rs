@@ -6,6 +6,7 @@ use std::{
     io::Read,
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicU8, Ordering},
     time::{Duration, SystemTime},
 };
@@ -171,6 +172,15 @@ impl Mesh {
         let entries = entries.to_str().expect("text");
         Sidecar::start(certs, &[&["--manifests", entries], more].concat())
     }
+
+    /// The same under a limit of open files, hard and soft.
+    pub fn outbound_within(&self, files: u32, certs: &Path) -> Sidecar {
+        let entries = self.path("entries");
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("ulimit -n {files} && exec \"$@\"")).arg("sh");
+        command.arg(env!("CARGO_BIN_EXE_diolkos"));
+        Sidecar::launch(command, certs, &["--manifests", entries.to_str().expect("text")])
+    }
 }
 
 /// A run of `diolkos sidecar`.
@@ -183,7 +193,10 @@ pub struct Sidecar {
 impl Sidecar {
     /// Starts it and waits until it serves.
     fn start(certs: &Path, args: &[&str]) -> Self {
-        let mut command = process::diolkos();
+        Self::launch(process::diolkos(), certs, args)
+    }
+
+    fn launch(mut command: Command, certs: &Path, args: &[&str]) -> Self {
         command.arg("sidecar").arg("--certs").arg(certs).args(args);
         command.args(["--status", "127.0.0.1:0", "--set", "log.format=json"]);
         let process = Process::launch(command);

@@ -1,0 +1,34 @@
+//! Whether a sidecar is ready, and what operators should know of it.
+//!
+//! Must not know: who asks, how connections go.
+
+use std::sync::Arc;
+
+use super::{keyring::Keyring, listeners::Listeners};
+
+/// What operators see of a sidecar.
+#[derive(Clone, Debug)]
+pub struct State {
+    listeners: Listeners,
+    keyring: Arc<Keyring>,
+}
+
+impl State {
+    pub(super) fn new(listeners: Listeners, keyring: Arc<Keyring>) -> Self {
+        Self { listeners, keyring }
+    }
+
+    /// Why traffic should not come, if so.
+    #[must_use]
+    pub fn obstacles(&self) -> Vec<String> {
+        let loading =
+            (!self.listeners.planned()).then(|| "the manifests are not loaded yet".into());
+        loading.into_iter().chain(self.keyring.expired()).collect()
+    }
+
+    /// Addresses of ServiceEntries that are not served, each with its reason.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        self.listeners.failures()
+    }
+}
