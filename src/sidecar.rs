@@ -199,7 +199,7 @@ pub fn start(
         keyring.current().id().namespace().clone_into(&mut identity.namespace);
     }
     let bound = inbound::bind(&config.inbound)?;
-    let addresses =
+    let addresses: Vec<SocketAddr> =
         bound.iter().map(|(listener, _)| listener.local_addr()).collect::<Result<_, _>>()?;
     let directories = Directories::open(manifests)?;
     let table = Arc::new(SharedTable::new());
@@ -231,6 +231,7 @@ pub fn start(
     let parts = Parts {
         shared,
         bound,
+        inbound: addresses.clone(),
         plans: plan,
         again: Arc::clone(&again),
         stopped,
@@ -292,6 +293,7 @@ impl Running {
 struct Parts {
     shared: Arc<Shared>,
     bound: Vec<(std::net::TcpListener, SocketAddr)>,
+    inbound: Vec<SocketAddr>,
     plans: watch::Receiver<Option<Arc<Plan>>>,
     again: Arc<Notify>,
     stopped: oneshot::Receiver<()>,
@@ -304,14 +306,27 @@ struct Parts {
 
 impl Parts {
     async fn run(self) {
-        let Self { shared, bound, plans, again, stopped, cut, mut gone, resolver, asks, on_served } =
-            self;
+        let Self {
+            shared,
+            bound,
+            inbound,
+            plans,
+            again,
+            stopped,
+            cut,
+            mut gone,
+            resolver,
+            asks,
+            on_served,
+        } = self;
         tokio::spawn(resolver.run(move |resolved| asks.ask(resolved)));
         let mut open = Vec::new();
-        for (listener, to) in bound {
-            match accept_inbound(listener, to, &shared) {
+        for ((listener, to), at) in bound.into_iter().zip(inbound) {
+            let stop = accept_inbound(listener, to, &shared);
+            shared.listeners.way_in(at, stop.is_ok());
+            match stop {
                 Ok(stop) => open.push(stop),
-                Err(error) => tracing::error!(%error, "an inbound listener ended"),
+                Err(error) => tracing::error!(%error, address = %at, "an inbound listener ended"),
             }
         }
         tokio::select! {

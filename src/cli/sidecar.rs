@@ -1,6 +1,6 @@
 //! `diolkos sidecar`: serve an application until told to stop. Must not know: how connections go.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -12,7 +12,7 @@ use crate::{
     app,
     config::{Settings, SettingsError, Sources, types::Listen},
     metrics::Metrics,
-    sidecar::Running,
+    sidecar::{Running, State},
     telemetry,
 };
 
@@ -101,6 +101,7 @@ pub(super) fn run(args: &SidecarArgs) -> anyhow::Result<bool> {
         tracing::info!(%address, identity = running.identity(), "listening for inbound");
     }
     let state = running.state();
+    let shown = state.clone();
     let readiness = move || {
         let obstacles = state.obstacles();
         let ready = obstacles.is_empty();
@@ -108,7 +109,7 @@ pub(super) fn run(args: &SidecarArgs) -> anyhow::Result<bool> {
     };
     let status = Arc::new(Status::new("a sidecar", metrics, readiness));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(&running, &status, port))?;
+    runtime.block_on(serve(&running, &status, (port, &shown)))?;
     status.leave();
     tracing::info!(drain = ?settings.sidecar.drain, "live connections may finish");
     runtime.block_on(async {
@@ -140,7 +141,7 @@ fn status_port(at: Listen) -> anyhow::Result<Option<Server>> {
 async fn serve(
     running: &Running,
     status: &Arc<Status>,
-    port: Option<Server>,
+    (port, state): (Option<Server>, &State),
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -151,13 +152,14 @@ async fn serve(
     }
     let mut served = running.served();
     let mut is_serving = false;
+    let mut told = None;
     loop {
         tokio::select! {
             done = served.wait_for(|served| *served), if !is_serving => {
                 done.context("the manifests could not be loaded")?;
                 is_serving = true;
-                tracing::info!("ready: what the manifests ask for is listened on");
             }
+            () = tokio::time::sleep(LOOK_EVERY), if is_serving => {}
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             () = status.told_to_quit() => return Ok(()),
@@ -166,7 +168,27 @@ async fn serve(
                 tracing::info!("manifests, certificates and addresses were looked at again");
             }
         }
+        if is_serving {
+            tell_readiness(state, &mut told);
+        }
     }
+}
+
+/// Between two looks at whether it is ready, for the log.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Logs whether it is ready, when that is news.
+fn tell_readiness(state: &State, told: &mut Option<Vec<String>>) {
+    let obstacles = state.obstacles();
+    if told.as_ref() == Some(&obstacles) {
+        return;
+    }
+    let (listening, wanted) = state.counts();
+    match &obstacles[..] {
+        [] => tracing::info!("ready: {listening} of {wanted} addresses are listened on"),
+        all => tracing::warn!("not ready: {}", all.join("; ")),
+    }
+    *told = Some(obstacles);
 }
 
 #[cfg(test)]

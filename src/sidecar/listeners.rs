@@ -33,6 +33,8 @@ pub(super) struct Listeners(Arc<Mutex<Slots>>);
 #[derive(Debug, Default)]
 struct Slots {
     planned: bool,
+    /// Ways in that are open, and those that ended.
+    ways_in: (usize, Vec<SocketAddr>),
     /// How many were left out for want of descriptors, as told last.
     left_out: usize,
     by_address: BTreeMap<SocketAddr, Slot>,
@@ -65,6 +67,34 @@ impl Listeners {
         let is_bound = |slot: &&Slot| matches!(slot, Slot::Bound { .. });
         let bound = slots.by_address.values().filter(is_bound).count();
         (bound, slots.by_address.len() - bound)
+    }
+
+    /// How many ways in are open, and how many ended.
+    pub(super) fn ways_in(&self) -> (usize, usize) {
+        let slots = self.slots();
+        (slots.ways_in.0, slots.ways_in.1.len())
+    }
+
+    /// Notes that a way in is open, or that it ended.
+    pub(super) fn way_in(&self, address: SocketAddr, is_open: bool) {
+        let (open, ended) = &mut self.slots().ways_in;
+        if is_open {
+            *open += 1;
+        } else {
+            ended.push(address);
+        }
+    }
+
+    /// Why nobody is served: what comes in, or what goes out.
+    pub(super) fn obstacles(&self) -> Vec<String> {
+        let (bound, failed) = self.counts();
+        let none = (bound == 0 && failed > 0).then(|| {
+            format!("none of the {failed} addresses of ServiceEntries could be listened on")
+        });
+        let slots = self.slots();
+        let ended = slots.ways_in.1.iter();
+        let ended = ended.map(|address| format!("{address} is not listened on for inbound"));
+        ended.chain(none).collect()
     }
 
     /// What could not be bound, and why.

@@ -23,7 +23,16 @@ impl State {
     pub fn obstacles(&self) -> Vec<String> {
         let loading =
             (!self.listeners.planned()).then(|| "the manifests are not loaded yet".into());
-        loading.into_iter().chain(self.keyring.expired()).collect()
+        let all = loading.into_iter().chain(self.listeners.obstacles());
+        all.chain(self.keyring.expired()).collect()
+    }
+
+    /// How many addresses are listened on, of how many that should be; ways in are among them.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        let (bound, failed) = self.listeners.counts();
+        let (open, ended) = self.listeners.ways_in();
+        (bound + open, bound + failed + open + ended)
     }
 
     /// Addresses of ServiceEntries that are not served, each with its reason.

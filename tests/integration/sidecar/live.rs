@@ -52,6 +52,7 @@ fn a_port_that_is_taken_is_told_and_the_rest_serve() {
     let world = World::start();
     world.mesh.entry("taken", "taken.ns2.global", taken, &[world.front.address], "");
     world.client.says("cannot listen on");
+    world.client.says("\"ready: 1 of 1 addresses are listened on");
     let ready = world.client.status("/healthz/ready");
     assert_eq!(ready.status, 200, "the rest serve");
     let failed = "diolkos_sidecar_listeners{state=\"failed\"}";
@@ -101,6 +102,24 @@ fn listeners_leave_descriptors_for_connections_and_the_operator() {
     assert!(ready.body.contains("raise the limit of open files"), "{}", ready.body);
     let mut callers: Vec<_> = (0..8).map(|_| (connect(vip), application.accept())).collect();
     callers.iter_mut().for_each(|(client, server)| exchange(client, server));
+}
+
+#[test]
+fn a_sidecar_that_listens_nowhere_is_not_ready() {
+    let (mesh, taken) = (Mesh::new(), vip());
+    let holder = TcpListener::bind(taken).expect("bind");
+    mesh.entry("bar", "bar.ns2.global", taken, &[([10, 0, 0, 1], 15443).into()], "");
+    let client = mesh.outbound(&mesh.sleep(), &[]);
+    client.says("not ready: none of the 1 addresses of ServiceEntries could be listened on");
+    let ready = client.status("/healthz/ready");
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.contains("another program"), "{}", ready.body);
+    assert_eq!(client.sample("diolkos_ready"), Some(0));
+    drop(holder);
+    client.process.signal(Signal::HUP);
+    client.says("\"ready: 1 of 1 addresses are listened on");
+    assert_eq!(client.status("/healthz/ready").status, 200);
+    assert_eq!(client.sample("diolkos_ready"), Some(1));
 }
 
 #[test]

@@ -200,8 +200,10 @@ impl Sidecar {
         command.arg("sidecar").arg("--certs").arg(certs).args(args);
         command.args(["--status", "127.0.0.1:0", "--set", "log.format=json"]);
         let process = Process::launch(command);
-        process.said("ready: what the manifests ask for is listened on");
-        Self { process, address: ([0, 0, 0, 0], 0).into() }
+        let sidecar = Self { process, address: ([0, 0, 0, 0], 0).into() };
+        // `ready: …` or `not ready: …`: the manifests are read.
+        sidecar.says("ready: ");
+        sidecar
     }
 
     /// What it told of connections, once it told of so many.
