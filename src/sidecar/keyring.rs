@@ -34,6 +34,8 @@ pub(super) struct Keyring {
 struct Watched {
     stamps: Stamps,
     told: Age,
+    /// Why what is in the files now is not in use, if so.
+    refused: Option<String>,
 }
 
 /// Device, inode, size and time of each file; `None` for one that is absent.
@@ -57,7 +59,7 @@ impl Keyring {
         let stamps = stamps(dir);
         let current = Arc::new(Credentials::read(dir)?);
         tell(&current, "certificate read");
-        let watched = Mutex::new(Watched { stamps, told: Age::Good });
+        let watched = Mutex::new(Watched { stamps, told: Age::Good, refused: None });
         Ok(Self { dir: dir.to_owned(), current: current.into(), watched })
     }
 
@@ -76,6 +78,11 @@ impl Keyring {
         }
     }
 
+    /// Why what is in the files now is not in use, if so.
+    pub(super) fn refused(&self) -> Option<String> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).refused.clone()
+    }
+
     /// Looks at the files each second, for ever.
     pub(super) async fn watch(&self) {
         loop {
@@ -92,23 +99,32 @@ impl Keyring {
 
     /// Reads the files if one of them changed, and warns of the end.
     fn look(&self) {
+        let now = SystemTime::now();
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let stamps = stamps(&self.dir);
-        if stamps != watched.stamps {
+        // What was refused may become the better one: when ours expires, or its time begins.
+        if stamps != watched.stamps || watched.refused.is_some() {
             watched.stamps = stamps;
-            match Credentials::read(&self.dir) {
+            let read = Credentials::read(&self.dir).map_err(|error| with_source(&error));
+            let read = read.and_then(|read| match worse(&read, &self.current(), now) {
+                None => Ok(read),
+                Some(why) => Err(why),
+            });
+            let refused = match read {
                 Ok(read) => {
                     tell(&read, "certificate read again");
                     self.current.store(Arc::new(read));
+                    None
                 }
-                Err(error) => {
-                    let error = with_source(&error);
-                    tracing::warn!(%error, "certificate not read: the old one stays in use");
-                }
+                Err(error) => Some(error),
+            };
+            if let Some(error) = refused.as_ref().filter(|_| refused != watched.refused) {
+                tracing::warn!(%error, "certificate not taken: the old one stays in use");
             }
+            watched.refused = refused;
         }
         let current = self.current();
-        let age = age(&current, SystemTime::now());
+        let age = age(&current, now);
         if age != watched.told {
             watched.told = age;
             let identity = current.id();
@@ -127,6 +143,18 @@ impl Keyring {
             }
         }
     }
+}
+
+/// Why peers would take `new` less than `current`, if so. A directory that is replaced file by file
+/// is between two states for a moment, and a file may be the wrong one.
+fn worse(new: &Credentials, current: &Credentials, now: SystemTime) -> Option<String> {
+    let is_over = |age| matches!(age, Age::Early | Age::Over);
+    if is_over(age(new, now)) && !is_over(age(current, now)) {
+        return Some(format!("the certificate of {} is out of its time", new.id()));
+    }
+    // One that never led to our root, which serves peers of another, is renewed as it is.
+    let doubt = new.doubt().filter(|_| current.doubt().is_none())?;
+    Some(format!("the certificate {doubt}"))
 }
 
 /// The error and what is behind it.
@@ -201,6 +229,41 @@ mod tests {
         replace("cert-chain.pem");
         assert_eq!(account(&keyring), "new");
         fs::remove_file(dir.path().join("key.pem")).expect("remove");
+        keyring.look();
+        assert_eq!(account(&keyring), "new");
+    }
+
+    #[test]
+    fn what_peers_would_refuse_does_not_replace_a_good_one() {
+        let (dir, other) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+        let (now, days) = (SystemTime::now(), Duration::from_secs(3 * 86_400));
+        issue(dir.path(), "good", now);
+        let keyring = Keyring::open(dir.path()).expect("good files");
+        issue(dir.path(), "stale", now - days);
+        keyring.look();
+        assert_eq!(account(&keyring), "good");
+        assert!(keyring.refused().expect("a reason").contains("out of its time"));
+        issue(dir.path(), "renewed", now);
+        keyring.look();
+        assert_eq!((account(&keyring), keyring.refused()), ("renewed".into(), None));
+        issue(other.path(), "other", now);
+        let root = "root-cert.pem";
+        fs::copy(other.path().join(root), dir.path().join(root)).expect("copy");
+        keyring.look();
+        assert!(keyring.refused().expect("a reason").contains("does not lead to the root"));
+        assert_eq!(keyring.current().doubt(), None, "what was read first stays");
+        issue(dir.path(), "last", now);
+        keyring.look();
+        assert_eq!((account(&keyring), keyring.refused()), ("last".into(), None));
+    }
+
+    #[test]
+    fn where_ours_has_expired_an_expired_one_is_no_worse() {
+        let dir = tempfile::tempdir().expect("dir");
+        let long_ago = SystemTime::now() - Duration::from_secs(3 * 86_400);
+        issue(dir.path(), "old", long_ago);
+        let keyring = Keyring::open(dir.path()).expect("good files");
+        issue(dir.path(), "new", long_ago);
         keyring.look();
         assert_eq!(account(&keyring), "new");
     }

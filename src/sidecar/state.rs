@@ -35,9 +35,12 @@ impl State {
         (bound + open, bound + failed + open + ended)
     }
 
-    /// Addresses of ServiceEntries that are not served, each with its reason.
+    /// Addresses of ServiceEntries that are not served, each with its reason; and new certificates
+    /// that are not taken.
     #[must_use]
     pub fn remarks(&self) -> Vec<String> {
-        self.listeners.failures()
+        let refused = self.keyring.refused();
+        let refused = refused.map(|why| format!("new certificate files are not in use: {why}"));
+        self.listeners.failures().into_iter().chain(refused).collect()
     }
 }
