@@ -234,10 +234,12 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
             )
         }
         (io::ErrorKind::AddrNotAvailable, IpAddr::V4(ip)) => {
+            // Of class E nobody else has an address; a wider route elsewhere may hide a network.
             let [a, b, ..] = ip.octets();
+            let local = if a >= 240 { format!("{a}.{b}.0.0/16") } else { format!("{ip}/32") };
             format!(
-                ": {ip} is no address of this machine; make its range local: ip route add local \
-                 {a}.{b}.0.0/16 dev lo"
+                ": {ip} is no address of this machine; make it local: ip route add local {local} \
+                 dev lo"
             )
         }
         (io::ErrorKind::AddrNotAvailable, IpAddr::V6(ip)) => {
@@ -267,6 +269,7 @@ mod tests {
         let (in_use, away) = (io::ErrorKind::AddrInUse, io::ErrorKind::AddrNotAvailable);
         check("127.255.0.2:8080", in_use, "or on port 8080 of every address");
         check("240.240.3.4:80", away, "ip route add local 240.240.0.0/16 dev lo");
+        check("192.0.2.7:80", away, "ip route add local 192.0.2.7/32 dev lo");
         check("[fd00::1]:80", away, "ip -6 addr add fd00::1/128 dev lo");
         check("127.255.0.2:80", io::ErrorKind::PermissionDenied, "ip_unprivileged_port_start");
     }

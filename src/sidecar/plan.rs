@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -117,7 +117,15 @@ impl Planner<'_> {
             match single_address(text) {
                 Ok(ip) => {
                     is_reachable = true;
-                    self.address(entry, ip, routes);
+                    match never_virtual(ip) {
+                        None => self.address(entry, ip, routes),
+                        Some(what) => {
+                            let message = format!(
+                                "{text} is not listened on: it is {what}; give another address"
+                            );
+                            self.note(entry, "spec.addresses", message);
+                        }
+                    }
                 }
                 Err(why) => {
                     let message = format!("{text} is not listened on: {why}");
@@ -132,7 +140,7 @@ impl Planner<'_> {
     }
 
     /// Every port of the service at one address.
-    fn address(&mut self, entry: &ServiceEntry, ip: std::net::IpAddr, routes: &ServiceRoutes) {
+    fn address(&mut self, entry: &ServiceEntry, ip: IpAddr, routes: &ServiceRoutes) {
         let host = &routes.service.host;
         let subset = self.subsets.get(host).cloned().unwrap_or_else(|| Arc::from(""));
         for route in routes.routes.iter().filter(|route| route.subset.is_empty()) {
@@ -198,6 +206,21 @@ impl Planner<'_> {
 
     fn note(&mut self, entry: &ServiceEntry, field: &'static str, message: impl Into<String>) {
         self.plan.findings.push(Finding::new(Kind::ServiceEntry, &entry.meta, field, message));
+    }
+}
+
+/// What an address is that no service can have, whatever is done to the host.
+fn never_virtual(ip: IpAddr) -> Option<&'static str> {
+    let is_link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    match ip {
+        _ if ip.is_unspecified() => Some("every address of this machine"),
+        _ if ip.is_multicast() => Some("multicast"),
+        IpAddr::V4(ip) if ip.is_broadcast() => Some("broadcast"),
+        _ if is_link_local => Some("link-local"),
+        _ => None,
     }
 }
 

@@ -127,7 +127,7 @@ fn an_address_of_nobody_is_told_with_what_to_do() {
     let world = World::start();
     let foreign = ([192, 0, 2, 7], 8080).into();
     world.mesh.entry("away", "away.ns2.global", foreign, &[world.front.address], "");
-    world.client.says("ip route add local 192.0.0.0/16 dev lo");
+    world.client.says("ip route add local 192.0.2.7/32 dev lo");
     let (mut client, mut server) = world.connect();
     exchange(&mut client, &mut server);
 }
