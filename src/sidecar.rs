@@ -17,9 +17,8 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     path::PathBuf,
-    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -56,9 +55,11 @@ mod outcome;
 mod relay;
 mod report;
 mod state;
+mod way;
 
 pub use outcome::{Direction, Outcome};
 pub use state::State;
+pub use way::Inbound;
 
 use follow::Follow;
 use keyring::Keyring;
@@ -90,37 +91,6 @@ pub struct Config {
     pub drain: Duration,
     /// How endpoints that are host names are looked up.
     pub resolver: resolver::Config,
-}
-
-/// One way in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Inbound {
-    /// Where peers connect.
-    pub listen: SocketAddr,
-    /// Where plain bytes go.
-    pub to: SocketAddr,
-}
-
-impl FromStr for Inbound {
-    type Err = String;
-
-    /// Reads `FROM=TO`. Each is `IP:PORT` or a port alone: of every address for FROM, of 127.0.0.1
-    /// for TO.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let side = |text: &str, ip: IpAddr| match text.parse::<u16>() {
-            Ok(port) => Some(SocketAddr::new(ip, port)),
-            Err(_) => text.parse().ok(),
-        };
-        let read = || {
-            let (from, to) = text.split_once('=')?;
-            let listen = side(from, Ipv6Addr::UNSPECIFIED.into())?;
-            let to = side(to, Ipv4Addr::LOCALHOST.into())?;
-            (to.port() != 0).then_some(Self { listen, to })
-        };
-        read().ok_or_else(|| {
-            format!("{text:?} is not FROM=TO, such as 15006=8080 or 10.0.0.7:15006=127.0.0.1:8080")
-        })
-    }
 }
 
 /// Why a sidecar cannot start.
@@ -369,24 +339,4 @@ fn accept_inbound(
     };
     tokio::spawn(accept::run(listener, Arc::clone(shared), stopped, serve));
     Ok(stop)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_way_in_is_two_addresses_or_ports() {
-        let read = |text: &str| {
-            let Inbound { listen, to } = text.parse().expect(text);
-            format!("{listen} {to}")
-        };
-        assert_eq!(read("15006=8080"), "[::]:15006 127.0.0.1:8080");
-        assert_eq!(read("127.0.0.1:0=[::1]:80"), "127.0.0.1:0 [::1]:80");
-        for text in ["", "15006", "15006=", "=8080", "15006=0", "localhost:1=2", "1=2=3", "65536=1"]
-        {
-            let error = text.parse::<Inbound>().expect_err(text);
-            assert!(error.contains("FROM=TO"), "{error}");
-        }
-    }
 }

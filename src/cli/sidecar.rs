@@ -232,6 +232,9 @@ mod tests {
             ("--inbound 15006", "FROM=TO"),
             ("--subset bar.ns2.global", "HOST=SUBSET"),
             ("--allow-principal a*b", "beginning of one"),
+            ("--allow-principal foo", "\"foo\" is no identity"),
+            ("--inbound 127.0.0.1:1=127.0.0.1:1", "leads to itself"),
+            ("--inbound 0=0", "TO wants a port"),
         ] {
             let error = settings(&format!("diolkos sidecar {flag}")).expect_err(flag);
             assert!(error.to_string().contains(expected), "{error}");

@@ -88,6 +88,12 @@ fn sidecar(sidecar: &file::Sidecar) -> Check {
         let parsed = crate::certs::NamePattern::parse(text).is_some();
         let expected = format!("{text:?} is neither a name nor the beginning of one and a `*`");
         require("sidecar.allow_principals", parsed, &expected)?;
+        let is_identity = text == "*" || text.starts_with("spiffe://");
+        let expected = format!(
+            "{text:?} is no identity: one is spiffe://cluster.local/ns/ns1/sa/a, or its beginning \
+             and a `*`"
+        );
+        require("sidecar.allow_principals", is_identity, &expected)?;
     }
     if !sidecar.namespace.is_empty() {
         name("sidecar.namespace", &sidecar.namespace)?;

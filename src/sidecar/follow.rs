@@ -25,6 +25,8 @@ pub(super) struct Follow {
     names: Names,
     /// What was remarked last, so that each remark is logged once.
     findings: BTreeSet<Finding>,
+    /// Hosts of `subsets` that nothing listens for, as told last.
+    missed: BTreeSet<Host>,
 }
 
 impl Follow {
@@ -34,7 +36,7 @@ impl Follow {
         plans: watch::Sender<Option<Arc<Plan>>>,
         names: Names,
     ) -> Self {
-        Self { catalog, subsets, plans, names, findings: BTreeSet::new() }
+        Self { catalog, subsets, plans, names, findings: BTreeSet::new(), missed: BTreeSet::new() }
     }
 
     /// Logs what is new, and what is no more.
@@ -51,7 +53,21 @@ impl Follow {
             tracing::info!("no more: {finding}");
         }
         self.findings = now;
+        let missed = missed(&self.subsets, plan);
+        for host in missed.difference(&self.missed) {
+            tracing::warn!("--subset {host}: no ServiceEntry that is listened for has this host");
+        }
+        for host in self.missed.difference(&missed) {
+            tracing::info!("no more: --subset {host}: no ServiceEntry has this host");
+        }
+        self.missed = missed;
     }
+}
+
+/// Hosts with a subset that nothing listens for: misspelt, most often.
+fn missed(subsets: &BTreeMap<Host, Arc<str>>, plan: &Plan) -> BTreeSet<Host> {
+    let served: BTreeSet<&Host> = plan.listeners.values().map(|target| &target.host).collect();
+    subsets.keys().filter(|host| !served.contains(host)).cloned().collect()
 }
 
 impl Keep for Follow {

@@ -123,6 +123,14 @@ fn a_sidecar_that_listens_nowhere_is_not_ready() {
 }
 
 #[test]
+fn a_subset_of_a_host_that_nobody_has_is_told() {
+    let world = World::with("", &["--subset", "new.ns2.global=v1"]);
+    world.client.says("--subset new.ns2.global: no ServiceEntry that is listened for");
+    world.mesh.entry("new", "new.ns2.global", vip(), &[world.front.address], "");
+    world.client.says("no more: --subset new.ns2.global");
+}
+
+#[test]
 fn an_address_of_nobody_is_told_with_what_to_do() {
     let world = World::start();
     let foreign = ([192, 0, 2, 7], 8080).into();
