@@ -65,9 +65,15 @@ impl NamePattern {
     pub fn fits(&self, name: &str) -> bool {
         match self {
             Self::Exact(exact) => **exact == *name,
-            Self::Prefix(prefix) => name.starts_with(&**prefix),
+            Self::Prefix(prefix) => name.starts_with(&**prefix) && is_plain(name),
         }
     }
+}
+
+/// False for a SPIFFE ID whose path climbs: SPIFFE allows no segment that is empty, `.` or `..`.
+fn is_plain(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("spiffe://") else { return true };
+    rest.split('/').all(|segment| !matches!(segment, "" | "." | ".."))
 }
 
 impl fmt::Display for NamePattern {
@@ -363,6 +369,15 @@ mod tests {
         assert!(!fits("spiffe://cluster.local/ns/ns1/*", bar));
         for text in ["", "a*b", "**", "*a"] {
             assert_eq!(NamePattern::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_beginning_fits_no_name_that_climbs_out_of_it() {
+        let pattern = NamePattern::parse("spiffe://a/ns/ns1/*").expect("a pattern");
+        assert!(pattern.fits("spiffe://a/ns/ns1/sa/b"));
+        for path in ["../ns2/sa/b", "./sa/b", "/sa/b", "sa/.."] {
+            assert!(!pattern.fits(&format!("spiffe://a/ns/ns1/{path}")), "{path}");
         }
     }
 }

@@ -117,14 +117,11 @@ impl Planner<'_> {
             match single_address(text) {
                 Ok(ip) => {
                     is_reachable = true;
-                    match never_virtual(ip) {
-                        None => self.address(entry, ip, routes),
-                        Some(what) => {
-                            let message = format!(
-                                "{text} is not listened on: it is {what}; give another address"
-                            );
-                            self.note(entry, "spec.addresses", message);
-                        }
+                    if is_link_local(ip) {
+                        let message = format!("{text} is not listened on: it is link-local");
+                        self.note(entry, "spec.addresses", message);
+                    } else {
+                        self.address(entry, ip, routes);
                     }
                 }
                 Err(why) => {
@@ -209,18 +206,11 @@ impl Planner<'_> {
     }
 }
 
-/// What an address is that no service can have, whatever is done to the host.
-fn never_virtual(ip: IpAddr) -> Option<&'static str> {
-    let is_link_local = match ip {
+/// True for an address of one link only, such as that of a cloud's metadata service.
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    match ip {
-        _ if ip.is_unspecified() => Some("every address of this machine"),
-        _ if ip.is_multicast() => Some("multicast"),
-        IpAddr::V4(ip) if ip.is_broadcast() => Some("broadcast"),
-        _ if is_link_local => Some("link-local"),
-        _ => None,
     }
 }
 

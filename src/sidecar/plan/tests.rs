@@ -128,9 +128,13 @@ fn what_is_not_listened_on_is_named() {
     check(&[&ranges], &[], &[], &["10.0.0.0/8 is not listened on: it is a range", "no single"]);
     let none = BAR.replace("addresses: [127.255.0.2]", "addresses: []");
     check(&[&none], &[], &[], &["holds no single address"]);
-    let bad = [("169.254.1.2", "link-local"), ("224.0.0.5", "multicast"), ("0.0.0.0", "every")];
-    for (address, what) in bad.into_iter().chain([("fe80::1", "link-local"), ("::", "every")]) {
-        check(&[&BAR.replace("[127.255.0.2]", &format!("[{address:?}]"))], &[], &[], &[what]);
+    for address in ["169.254.1.2", "fe80::1"] {
+        let link_local = BAR.replace("[127.255.0.2]", &format!("[{address:?}]"));
+        check(&[&link_local], &[], &[], &["it is link-local"]);
+    }
+    for address in ["224.0.0.5", "0.0.0.0", "::"] {
+        let nowhere = BAR.replace("[127.255.0.2]", &format!("[{address:?}]"));
+        check(&[&nowhere], &[], &[], &["nothing can be reached there", "no single"]);
     }
     let external = BAR.replace("MESH_INTERNAL", "MESH_EXTERNAL");
     check(&[&external], &[], &[], &["MESH_EXTERNAL"]);

@@ -98,8 +98,7 @@ fn listeners_leave_descriptors_for_connections_and_the_operator() {
     assert_eq!(client.process.log().iter().filter(said).count(), 1, "told once");
     let bound = "diolkos_sidecar_listeners{state=\"bound\"}";
     assert_eq!(client.sample(bound), Some(136), "200 but 64");
-    let ready = client.status("/healthz/ready");
-    assert!(ready.body.contains("raise the limit of open files"), "{}", ready.body);
+    assert_eq!(client.status("/healthz/ready").status, 200, "the rest serve");
     let mut callers: Vec<_> = (0..8).map(|_| (connect(vip), application.accept())).collect();
     callers.iter_mut().for_each(|(client, server)| exchange(client, server));
 }
@@ -111,15 +110,14 @@ fn a_sidecar_that_listens_nowhere_is_not_ready() {
     mesh.entry("bar", "bar.ns2.global", taken, &[([10, 0, 0, 1], 15443).into()], "");
     let client = mesh.outbound(&mesh.sleep(), &[]);
     client.says("not ready: none of the 1 addresses of ServiceEntries could be listened on");
-    let ready = client.status("/healthz/ready");
-    assert_eq!(ready.status, 503);
-    assert!(ready.body.contains("another program"), "{}", ready.body);
+    assert_eq!(client.status("/healthz/ready").status, 503);
     assert_eq!(client.sample("diolkos_ready"), Some(0));
     drop(holder);
     client.process.signal(Signal::HUP);
     client.says("\"ready: 1 of 1 addresses are listened on");
     assert_eq!(client.status("/healthz/ready").status, 200);
-    assert_eq!(client.sample("diolkos_ready"), Some(1));
+    // A scrape may be that of a moment ago.
+    eventually("the metric follows", || (client.sample("diolkos_ready")? == 1).then_some(()));
 }
 
 #[test]

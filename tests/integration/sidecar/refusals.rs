@@ -97,7 +97,8 @@ fn a_caller_that_is_not_on_the_list_is_refused() {
 fn a_list_lets_its_own_in() {
     let mesh = Mesh::new();
     let (caller, called) = (mesh.sleep(), mesh.bar());
-    let list = ["--allow-principal", "spiffe://cluster.local/ns/ns1/*", "--allow-principal", "a"];
+    let list =
+        ["--allow-principal", "spiffe://cluster.local/ns/ns1/*", "--allow-principal", "spiffe://a"];
     let world = World::start(mesh, &caller, &called, "", &list);
     let mut client = connect(world.vip);
     let mut server = world.application.accept();
