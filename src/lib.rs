@@ -25,6 +25,12 @@
 //! [`gateway`] (accept), `gateway/connection.rs` (the spine) and the leaf named after each stage.
 //! What the gateway knows is in [`routing`]; how it came to know it is in [`discovery`].
 //!
+//! Around the gateway, each a program of its own: [`sidecar`] gives an application its mutual TLS
+//! at either end, [`dns`] answers `.global` names, [`export`] writes the ServiceEntries of other
+//! clusters, [`certs`] makes what they trust. Whoever follows files does so through
+//! [`manifests::keeper`]; host names of endpoints are kept by [`resolver`]. [`demo`] starts all of
+//! them for three clusters on one machine and is the shortest way to see how they fit.
+//!
 //! # Invariants, above all of absence
 //!
 //! * The data plane ([`gateway`]) holds no key, parses no YAML, opens no file and resolves no
@@ -33,7 +39,8 @@
 //!   arguments.
 //! * One writer: only `discovery::catalog` publishes a table. A reader loads twice for each
 //!   connection, each once: the table, then the cell of one endpoint set.
-//! * No change of configuration or endpoints ever touches a live connection.
+//! * No change of configuration or endpoints ever touches a live connection, unless the operator
+//!   asked for it: `relay.on_endpoint_removed`, `relay.rebalance`.
 //! * A server name from the network is compared, never used: not as an address to dial, not as a
 //!   metric label, not in a log before it went through one escape function.
 //! * There is no default backend. What is not exported is refused.
