@@ -2,7 +2,7 @@
 //!
 //! `connectTimeout` bounds the stage. A try is cut short only while another candidate is left; the
 //! last has the rest of the time. The result of a connect is learned from the first write, so the
-//! ClientHello is written here. Must not know: what a ClientHello is, or what counts as an answer.
+//! ClientHello is written here: at once if the kernel takes it, or when it says so. Must not know: what a ClientHello is, or what counts as an answer.
 
 use std::{
     future::poll_fn,
@@ -198,7 +198,10 @@ pub(super) async fn connect(
     if is_ours(&worker.shared().own_listeners, address) {
         return Err(DialError::Ourselves);
     }
-    let stream = net::start_connect(address)?;
+    let (stream, written) = net::start_connect(address, first)?;
+    if written > 0 {
+        return Ok((stream, written));
+    }
     let write = poll_fn(|context| net::poll_send(&stream, context, first));
     match tokio::time::timeout_at(patience, write).await {
         Ok(written) => {
