@@ -4,11 +4,11 @@
 //! it takes what it needs and gives a value, or the outcome that ends the connection. Must not
 //! know: how any stage does its work.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use super::{
     blame::Court,
-    client_hello::ServerName,
+    client_hello::{ClientHello, ServerName},
     connect::Dialer,
     first_flight::{Answer, Failure, FirstFlight},
     handshake::HandshakeEnd,
@@ -83,25 +83,24 @@ async fn open(worker: &Rc<Worker>, report: &mut Report) -> Result<Opening, End> 
     if worker.shared().pressure.memory_is_short() {
         return Err(Outcome::ShedMemory.into());
     }
-    let sniffed = sniff(worker, report).await?;
-    report.heard(&sniffed.hello);
+    let Sniffed { hello, wire } = sniff(worker, report).await?;
 
     connection.enter(Stage::Route);
-    let table = worker.shared().table.load();
-    let route = route(&sniffed.hello, &worker.config().alpn, &table)?;
-    drop(table);
-    check_source(worker, &connection, &sniffed, &route)?;
+    let found = find(worker, &connection, &hello);
+    let mut flight = FirstFlight::new(wire, &hello);
+    let random = hello.random;
+    report.heard(hello);
+    let route = found?;
     let set = route.endpoints.load_full();
     let permit = route.state.admit(set.policy().max_connections).ok_or(Outcome::ConnectionLimit)?;
     report.routed(&route, permit);
     connection.limits.set(limits(worker, set.policy()));
     if worker.config().endpoints_are_gateways {
         let waiting = &worker.shared().waiting;
-        report.waits(waiting.enter(sniffed.hello.random).ok_or(Outcome::Loop)?);
+        report.waits(waiting.enter(random).ok_or(Outcome::Loop)?);
     }
     let mut dialer = Dialer::new(worker, set, route);
 
-    let mut flight = FirstFlight::new(sniffed);
     loop {
         connection.enter(Stage::Connect);
         let dialled = match dialer.dial(worker, report, flight.wire()).await {
@@ -149,15 +148,26 @@ async fn open(worker: &Rc<Worker>, report: &mut Report) -> Result<Opening, End> 
     }
 }
 
+/// The route that the hello asks for, if its source may have it.
+fn find(
+    worker: &Worker,
+    connection: &Connection,
+    hello: &ClientHello,
+) -> Result<Arc<Route>, Outcome> {
+    let route = route(hello, &worker.config().alpn, &worker.shared().table.load())?;
+    check_source(worker, connection, hello, &route)?;
+    Ok(route)
+}
+
 /// The operator's rules about sources, which know a service by the name asked for and its own.
 fn check_source(
     worker: &Worker,
     connection: &Connection,
-    sniffed: &Sniffed,
+    hello: &ClientHello,
     route: &Route,
 ) -> Result<(), Outcome> {
     let rules = &worker.config().limits.policy;
-    let asked = match &sniffed.hello.server_name {
+    let asked = match &hello.server_name {
         Some(ServerName::Name(name)) if !rules.is_empty() => SubsetKey::parse(name),
         _ => None,
     };

@@ -17,11 +17,11 @@ use std::{
 use tokio::net::TcpStream;
 
 use super::{
+    client_hello::ClientHello,
     handshake::{HandshakeEnd, Watch},
     outcome::Outcome,
     registry::Connection,
     relay::{Opening, machine::Side},
-    sniff::Sniffed,
     worker::Worker,
 };
 use crate::net;
@@ -114,11 +114,11 @@ impl Failure {
 
 impl FirstFlight {
     /// Begins with what the sniff read.
-    pub(super) fn new(sniffed: Sniffed) -> Self {
+    pub(super) fn new(wire: Vec<u8>, hello: &ClientHello) -> Self {
         Self {
-            hello_len: sniffed.hello.wire_len,
-            early_data: sniffed.hello.early_data,
-            wire: sniffed.wire,
+            wire,
+            hello_len: hello.wire_len,
+            early_data: hello.early_data,
             client_ended: false,
             asked: Instant::now(),
             alert: None,

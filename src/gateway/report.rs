@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::{
     access_log::Line,
-    client_hello::{ClientHello, ServerName},
+    client_hello::{Alpn, ClientHello, ServerName},
     failures::{self, FailureView},
     handshake::HandshakeEnd,
     loops::Wait,
@@ -46,11 +46,27 @@ pub(super) struct Report {
 /// What the log keeps of a ClientHello; the rest is freed.
 #[derive(Debug)]
 pub(super) struct HelloFacts {
+    /// As sent, or folded to lower case.
     pub(super) server_name: Option<Box<[u8]>>,
-    /// As offered, separated by commas.
-    pub(super) alpn: Box<[u8]>,
+    pub(super) alpn: Alpn,
+    /// As offered; the one of the fixed part when the extension is absent.
     pub(super) tls_versions: Box<[u16]>,
     pub(super) key_share_groups: Box<[u16]>,
+}
+
+impl From<ClientHello> for HelloFacts {
+    fn from(hello: ClientHello) -> Self {
+        let mut tls_versions = hello.supported_versions;
+        if tls_versions.is_empty() {
+            tls_versions = [hello.legacy_version].into();
+        }
+        let server_name = hello.server_name.map(|name| match name {
+            ServerName::Name(name) => name.into_boxed_bytes(),
+            ServerName::BadName(bytes) => bytes,
+        });
+        let key_share_groups = hello.key_share_groups;
+        Self { server_name, alpn: hello.alpn, tls_versions, key_share_groups }
+    }
 }
 
 impl Report {
@@ -80,26 +96,9 @@ impl Report {
         &self.connection
     }
 
-    /// The ClientHello is whole.
-    pub(super) fn heard(&mut self, hello: &ClientHello) {
-        let server_name = match &hello.server_name {
-            Some(ServerName::Name(name)) => Some(name.as_bytes().into()),
-            Some(ServerName::BadName(bytes)) => Some(bytes.clone()),
-            None => None,
-        };
-        let offered: Vec<&[u8]> = hello.alpn.iter().collect();
-        let legacy = [hello.legacy_version];
-        let versions = if hello.supported_versions.is_empty() {
-            &legacy[..]
-        } else {
-            &hello.supported_versions
-        };
-        self.hello = Some(HelloFacts {
-            server_name,
-            alpn: offered.join(&b","[..]).into(),
-            tls_versions: versions.into(),
-            key_share_groups: hello.key_share_groups.clone(),
-        });
+    /// The ClientHello is whole, and has been looked at.
+    pub(super) fn heard(&mut self, hello: ClientHello) {
+        self.hello = Some(hello.into());
     }
 
     /// Which rule made the outcome, for the log.

@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use super::{Line, timestamp};
+use crate::gateway::client_hello::Alpn;
 
 /// One line with its newline.
 pub(super) fn format(line: &Line<'_>) -> String {
@@ -44,12 +45,18 @@ pub(super) fn format(line: &Line<'_>) -> String {
         "tls_ended_by": line.handshake.map(|end| end.ended_by()),
         "connect_attempts": line.attempts,
         "spliced": line.spliced,
-        "alpn": hello.map(|h| crate::telemetry::escape(&h.alpn).to_string()),
+        "alpn": hello.map(|h| joined(&h.alpn)),
         "tls_versions": hello.map(|h| hex(&h.tls_versions)),
         "key_share_groups": hello.map(|h| hex(&h.key_share_groups)),
         "upstream_workload": text(line.endpoint.map(|e| e.instance.to_string())),
     });
     format!("{object}\n")
+}
+
+/// As offered, separated by commas.
+fn joined(alpn: &Alpn) -> String {
+    let names: Vec<&[u8]> = alpn.iter().collect();
+    crate::telemetry::escape(&names.join(&b',')).to_string()
 }
 
 fn hex(codes: &[u16]) -> Vec<String> {
