@@ -64,6 +64,30 @@ impl Dialer {
         Self { route, set, turn, tried, blame, deadline, try_timeout }
     }
 
+    /// Takes over what changed while others were tried: an endpoint that was removed meanwhile is
+    /// not dialled, since its address may be another pod's by now, and one that joined may be the
+    /// only one that is left. Those that were tried stay tried. False when the route is gone.
+    fn follow(&mut self, worker: &Worker) -> bool {
+        let Some(present) = self.present(worker) else { return false };
+        if !Arc::ptr_eq(&present, &self.set) {
+            let tried = self.tried.iter().filter_map(|index| self.set.endpoints().get(*index));
+            let tried: Vec<SocketAddr> = tried.map(|endpoint| endpoint.address).collect();
+            let endpoints = present.endpoints().iter().enumerate();
+            let tried = endpoints.filter(|(_, endpoint)| tried.contains(&endpoint.address));
+            self.tried = tried.map(|(index, _)| index).collect();
+            self.set = present;
+        }
+        true
+    }
+
+    /// The route's endpoints as they are now.
+    fn present(&self, worker: &Worker) -> Option<Arc<EndpointSet>> {
+        let table = worker.shared().table.load();
+        let service = table.service(self.route.service.host.as_str())?;
+        let same = |r: &&Arc<Route>| r.port == self.route.port && r.subset == self.route.subset;
+        Some(service.routes.iter().find(same)?.endpoints.load_full())
+    }
+
     /// True while there is an endpoint that was not tried.
     fn has_next(&self) -> bool {
         self.tried.len() < self.set.endpoints().len()
@@ -97,8 +121,8 @@ impl Dialer {
 
     /// True when the hello may be sent to another endpoint: there is one, and the route's budget
     /// has a replay left, which is then taken.
-    pub(super) fn may_replay(&self, worker: &Worker) -> bool {
-        if !self.has_next() {
+    pub(super) fn may_replay(&mut self, worker: &Worker) -> bool {
+        if !self.follow(worker) || !self.has_next() {
             return false;
         }
         let granted = self.route.state.may_replay(Instant::now().into_std());
@@ -154,28 +178,16 @@ impl Dialer {
     }
 
     fn pick(&mut self, worker: &Worker) -> Option<Lease> {
-        loop {
-            let (tried, turn, random) = (&*self.tried, self.turn, worker.random());
-            let now = Instant::now().into_std();
-            let (index, lease) = self.set.pick(Pick { tried, turn, random, now })?;
-            let is_first = self.tried.is_empty();
-            self.tried.push(index);
-            // The first pick follows the look at the set; the next may come seconds later.
-            if is_first || self.is_still_there(worker, lease.endpoint()) {
-                return Some(lease);
-            }
+        // The first pick follows the look at the set; the next may come seconds later.
+        let is_first = self.tried.is_empty();
+        if !is_first && !self.follow(worker) {
+            return None;
         }
-    }
-
-    /// False for an endpoint that was removed while others were tried: its address may be another
-    /// pod's by now.
-    fn is_still_there(&self, worker: &Worker, endpoint: &Endpoint) -> bool {
-        let table = worker.shared().table.load();
-        let Some(service) = table.service(self.route.service.host.as_str()) else { return false };
-        let same = |r: &&Arc<Route>| r.port == self.route.port && r.subset == self.route.subset;
-        let Some(route) = service.routes.iter().find(same) else { return false };
-        let present = route.endpoints.load();
-        present.endpoints().iter().any(|e| e.address == endpoint.address)
+        let (tried, turn, random) = (&*self.tried, self.turn, worker.random());
+        let now = Instant::now().into_std();
+        let (index, lease) = self.set.pick(Pick { tried, turn, random, now })?;
+        self.tried.push(index);
+        Some(lease)
     }
 }
 

@@ -99,7 +99,7 @@ async fn open(worker: &Rc<Worker>, report: &mut Report) -> Result<Opening, End> 
         let waiting = &worker.shared().waiting;
         report.waits(waiting.enter(random).ok_or(Outcome::Loop)?);
     }
-    let mut dialer = Dialer::new(worker, set, route);
+    let dialer = &mut Dialer::new(worker, set, route);
 
     loop {
         connection.enter(Stage::Connect);
@@ -115,7 +115,7 @@ async fn open(worker: &Rc<Worker>, report: &mut Report) -> Result<Opening, End> 
         dialer.judge(worker, endpoint, &answer);
         connection.handshake.set(answer.handshake_end());
         match answer {
-            Answer::Failed(failure, opening) if may_replay(worker, &flight, failure, &dialer) => {
+            Answer::Failed(failure, opening) if may_replay(worker, &flight, failure, dialer) => {
                 report.try_failed(failure.as_str());
                 worker.shared().metrics.replayed();
                 if failure == Failure::Alert {
@@ -182,7 +182,12 @@ fn check_source(
 
 /// Another endpoint is asked while there is one and the route's budget allows; because of an alert
 /// only once, since the client may well deserve it.
-fn may_replay(worker: &Worker, flight: &FirstFlight, failure: Failure, dialer: &Dialer) -> bool {
+fn may_replay(
+    worker: &Worker,
+    flight: &FirstFlight,
+    failure: Failure,
+    dialer: &mut Dialer,
+) -> bool {
     let asked_enough = failure == Failure::Alert && flight.asked_another();
     !asked_enough && dialer.may_replay(worker)
 }

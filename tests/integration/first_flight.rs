@@ -64,6 +64,23 @@ fn check_replayed(how: &str, fail: impl Fn(TcpStream), change: impl FnOnce(&mut 
 }
 
 #[test]
+fn an_endpoint_that_joined_while_the_only_one_failed_is_asked() {
+    let (fails, refuses, joins) = (Pod::new(), Pod::closed(), Pod::new());
+    let policy = Policy { balance: Balance::RoundRobin, ..Policy::default() };
+    let world = World::serve(table_of(&[fails.address], policy.clone()), |_| {});
+    let mut client = world.dial();
+    let server = fails.accept();
+    world.table.publish(table_of(&[fails.address, refuses, joins.address], policy));
+    reset(server);
+    let mut server = joins.accept();
+    server.write_all(SERVER_HELLO).expect("write");
+    client.read_exact(&mut [0; SERVER_HELLO.len()]).expect("an answer");
+    assert!(fails.waiting().is_none(), "who was tried stays tried");
+    drop((client, server));
+    world.ended(Outcome::Finished);
+}
+
+#[test]
 fn an_endpoint_that_resets_or_closes_or_alerts_is_left_for_another() {
     check_replayed("reset", reset, |_| {});
     check_replayed("close", drop, |_| {});
