@@ -175,10 +175,16 @@ async fn talk_as_client(
 ) -> Result<(u64, u64), Wrong> {
     tcp.write_all(hello).await.map_err(|e| format!("hello: {e}"))?;
     if !talk.pipelined {
-        let mut greeting = [0; GREETING.len()];
-        tcp.read_exact(&mut greeting).await.map_err(|e| format!("greeting: {e}"))?;
+        let (mut greeting, mut read) = ([0; GREETING.len()], 0);
+        while read < GREETING.len() {
+            match tcp.read(&mut greeting[read..]).await {
+                Ok(0) => break,
+                Ok(n) => read += n,
+                Err(e) => return Err(format!("greeting: {e} behind {read} bytes")),
+            }
+        }
         if greeting != GREETING {
-            return Err(format!("greeted with {greeting:?}"));
+            return Err(format!("greeted with {:?} and FIN", &greeting[..read]));
         }
     }
     let mut stream = Stream::client(tcp, number);

@@ -201,6 +201,22 @@ impl Site {
     }
 }
 
+/// Says what the gateway knows of its failures, for whoever reads of a failed test.
+impl Drop for Site {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let scrape = self.process.get("admin", "/stats/prometheus").body;
+            let ours = scrape.lines().filter(|line| line.starts_with("diolkos_"));
+            let counted = ours.filter(|line| !line.ends_with(" 0") && !line.contains("manifest"));
+            eprintln!("{}", counted.collect::<Vec<_>>().join("\n"));
+            let failed = self.process.json("/connections?failed");
+            let failed = failed["failed"].as_array().into_iter().flatten();
+            let tried = failed.filter(|line| !line["last_error"].is_null());
+            tried.take(10).for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
 /// What goes on changing until it is told to stop.
 pub struct Changes {
     changing: Arc<AtomicBool>,
