@@ -9,6 +9,7 @@
 //! * [`compare`] starts several gateways in turn, gives each the same work, and reads from the
 //!   kernel what the work has cost.
 
+pub mod churn;
 pub mod compare;
 pub mod dial;
 pub mod exchange;

@@ -7,14 +7,21 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::{Plan, Scenario, material::Material, plan::parse_sources, progress::Progress, run};
+use super::{
+    Plan, Report, Scenario, churn::Churn, material::Material, plan::parse_sources,
+    progress::Progress, run,
+};
+use churn::Changer;
 
+mod churn;
 pub mod configs;
+mod envoy;
 mod hold;
 mod manifests;
 pub mod page;
@@ -49,6 +56,8 @@ pub struct Comparison {
     pub syscalls: bool,
     /// Operations begun each second in [`Work::Paced`].
     pub rate: f64,
+    /// Changes of routes and endpoints each second in [`Work::Churn`].
+    pub churn: f64,
     /// This program, which plays the pods, the floor and diolkos.
     pub program: PathBuf,
 }
@@ -91,6 +100,9 @@ pub fn compare(
     };
     bench.cores.take_load()?;
     let mut results = Results::new(what, &bench.cores, &peers, missing);
+    if what.works.contains(&Work::Churn) {
+        churn::NOTES.iter().for_each(|note| results.note(note));
+    }
     let all = what.repeat * what.works.len() * peers.len();
     let mut done = 0;
     for round in 0..what.repeat {
@@ -157,6 +169,8 @@ struct Gateway {
     target: SocketAddr,
     /// None when the load goes straight to the pods.
     child: Option<Child>,
+    /// Where the gateway has routes that are to change.
+    changer: Option<Changer>,
 }
 
 impl Bench<'_> {
@@ -175,12 +189,19 @@ impl Bench<'_> {
         Ok(work.fill(plan, self.what))
     }
 
-    fn start(&self, peer: Peer, routes: usize, pods: &Pods) -> anyhow::Result<Gateway> {
+    fn start(
+        &self,
+        peer: Peer,
+        routes: usize,
+        pods: &Pods,
+        changing: bool,
+    ) -> anyhow::Result<Gateway> {
         let Some(listen) = peer.is_process().then(free_port).transpose()? else {
-            return Ok(Gateway { target: pods.addresses[0], child: None });
+            return Ok(Gateway { target: pods.addresses[0], child: None, changer: None });
         };
         let dir = tempfile::tempdir_in(self.place)?.keep();
-        let site = configs::Site { dir: &dir, listen, pods: &pods.addresses, routes };
+        let (dir, pods) = (&*dir, &*pods.addresses);
+        let site = configs::Site { dir, listen, pods, routes, changing, left_out: None };
         let command = peer.command(&site, &self.what.program)?;
         let mut child = Child::start(command, &dir.join("log"), Some(&self.cores))?;
         let deadline = Instant::now() + START_TIMEOUT;
@@ -191,13 +212,15 @@ impl Bench<'_> {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        Ok(Gateway { target: listen, child: Some(child) })
+        let changer = changing.then(|| Changer::new(peer, &site, child.pid())).flatten();
+        Ok(Gateway { target: listen, child: Some(child), changer })
     }
 
     /// Starts the gateway and has it do a little of the work, until it can.
     fn ready(&self, peer: Peer, work: Work) -> anyhow::Result<Gateway> {
         let routes = self.what.routes.first().copied().unwrap_or(1);
-        let mut gateway = self.start(peer, routes, self.pods_of(work))?;
+        let changing = work == Work::Churn;
+        let mut gateway = self.start(peer, routes, self.pods_of(work), changing)?;
         let plan = self.plan(&gateway, work)?;
         let scenario = match plan.scenario {
             Scenario::Storm | Scenario::Hold => Scenario::Connect,
@@ -219,6 +242,7 @@ impl Bench<'_> {
         let before = gateway.child.as_ref().map(Child::reading).transpose()?;
         let (report, memory) = match (work, &gateway.child) {
             (Work::Hold, Some(child)) => hold::run(&plan, child)?,
+            (Work::Churn, Some(_)) => (gateway.churn(peer, &plan, self.what.churn)?, Vec::new()),
             _ => (run::run(&plan, &Progress::quiet())?, Vec::new()),
         };
         let after = gateway.child.as_ref().map(Child::reading).transpose()?;
@@ -229,7 +253,7 @@ impl Bench<'_> {
     }
 
     fn memory(&self, peer: Peer, routes: usize) -> anyhow::Result<u64> {
-        let mut gateway = self.start(peer, routes, &self.pods)?;
+        let mut gateway = self.start(peer, routes, &self.pods, false)?;
         // The last of its routes, so that all are there when the memory is read.
         let last = configs::names(routes).split_off(routes - 1);
         gateway.answers(peer, &Plan::new(gateway.target, last, Scenario::Connect))?;
@@ -264,6 +288,23 @@ impl Bench<'_> {
 }
 
 impl Gateway {
+    /// Does the work while the routes change. Fails when the last change is never served.
+    fn churn(&mut self, peer: Peer, plan: &Plan, rate: f64) -> anyhow::Result<Report> {
+        let Some(changer) = self.changer.take() else { return run::run(plan, &Progress::quiet()) };
+        let changer = Arc::new(changer);
+        let changing = Arc::clone(&changer);
+        let churn = Churn::start(rate, move |turn| changing.change(turn))?;
+        let report = run::run(plan, &Progress::quiet());
+        let changes = Some(churn.stop());
+        let name = changer.last()?;
+        self.answers(
+            peer,
+            &Plan { names: vec![name], scenario: Scenario::Connect, ..plan.clone() },
+        )
+        .context("a change was not taken")?;
+        Ok(Report { changes, ..report? })
+    }
+
     /// Waits until one connection was served as the plan has it.
     fn answers(&mut self, peer: Peer, plan: &Plan) -> anyhow::Result<()> {
         let timeout = Duration::from_secs(5);

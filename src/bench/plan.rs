@@ -31,6 +31,8 @@ pub enum Scenario {
     Storm,
     /// Half the clients make requests on open connections, half open new ones.
     Mixed,
+    /// The same while routes and endpoints change.
+    Churn,
 }
 
 /// What is spoken.
@@ -79,7 +81,7 @@ impl Plan {
     #[must_use]
     pub fn new(target: SocketAddr, names: Vec<String>, scenario: Scenario) -> Self {
         let concurrency = match scenario {
-            Scenario::Connect | Scenario::Handshake | Scenario::Mixed => 64,
+            Scenario::Connect | Scenario::Handshake | Scenario::Mixed | Scenario::Churn => 64,
             Scenario::Request => 32,
             Scenario::Download | Scenario::Upload => 8,
             Scenario::Hold | Scenario::Storm => 1_000,

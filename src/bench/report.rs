@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{
     Mode, Plan, Scenario,
+    churn::Changes,
     tally::{Latency, Tally},
 };
 
@@ -37,6 +38,9 @@ pub struct Report {
     /// In a mixed load, each kind on its own.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub kinds: BTreeMap<&'static str, Totals>,
+    /// What changed meanwhile, where something was to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Changes>,
 }
 
 /// Counts and latencies of one kind of operation.
@@ -72,6 +76,14 @@ impl Totals {
     pub fn failures(&self) -> u64 {
         self.errors.values().sum()
     }
+
+    /// How many of these befell a connection that was open: it was cut.
+    #[must_use]
+    pub fn cut(&self) -> u64 {
+        let open = ["request:", "close:", "after being held:"];
+        let cut = |cause: &str| open.iter().any(|stage| cause.starts_with(stage));
+        self.errors.iter().filter(|(cause, _)| cut(cause)).map(|(_, count)| count).sum()
+    }
 }
 
 impl Report {
@@ -93,6 +105,7 @@ impl Report {
             seconds,
             totals: Totals::new(&all, seconds),
             kinds: if tallies.len() > 1 { kinds.collect() } else { BTreeMap::new() },
+            changes: None,
         }
     }
 }
@@ -108,6 +121,14 @@ impl fmt::Display for Report {
         writeln!(f, "  target      {}, {} names", self.target, self.names)?;
         writeln!(f, "  time        {:.3} s", self.seconds)?;
         self.totals.fmt(f)?;
+        if let Some(changes) = &self.changes {
+            let (cut, all) = (self.totals.cut(), self.totals.failures());
+            writeln!(f, "  changes     {} made meanwhile", changes.made)?;
+            writeln!(f, "  connections {cut} cut when open, {} that never opened", all - cut)?;
+            for (cause, count) in &changes.failed {
+                writeln!(f, "  {count:>10}  changes not made: {cause}")?;
+            }
+        }
         for (kind, totals) in &self.kinds {
             write!(f, "{kind}\n{totals}")?;
         }

@@ -74,7 +74,7 @@ async fn follow(plan: &Plan, load: &Load) -> anyhow::Result<Done> {
         Scenario::Request | Scenario::Download | Scenario::Upload => {
             all(plan.concurrency, || ask_again_and_again(load.clone())).await?;
         }
-        Scenario::Mixed => {
+        Scenario::Mixed | Scenario::Churn => {
             let short = Load { tally: Rc::default(), ..load.clone() };
             let half = plan.concurrency.div_ceil(2);
             tokio::try_join!(
@@ -98,7 +98,8 @@ async fn follow(plan: &Plan, load: &Load) -> anyhow::Result<Done> {
         }
     }
     let seconds = seconds.unwrap_or_else(|| started.elapsed().as_secs_f64());
-    let kind = if plan.scenario == Scenario::Mixed { "request" } else { "all" };
+    let mixed = matches!(plan.scenario, Scenario::Mixed | Scenario::Churn);
+    let kind = if mixed { "request" } else { "all" };
     tallies.push((kind, load.tally.take()));
     Ok((seconds, tallies))
 }

@@ -11,8 +11,15 @@ use clap::{Args, Subcommand};
 
 use crate::{
     bench::{
-        Mode, Plan, Scenario, floor::Floor, lift_open_files, material::Material, plan,
-        progress::Progress, run, serve::Pods,
+        Mode, Plan, Report, Scenario,
+        churn::{self, Churn},
+        floor::Floor,
+        lift_open_files,
+        material::Material,
+        plan,
+        progress::Progress,
+        run,
+        serve::Pods,
     },
     config::types::address,
 };
@@ -69,7 +76,8 @@ struct ServeArgs {
 #[command(after_long_help = "\
 The pods behind the gateway must be `diolkos bench serve`, in the same mode. With --rate operations
 begin when they are due, whatever became of earlier ones, and latency counts from there: a gateway
-that stalls is charged for all that was due meanwhile. Fails (1) when any operation failed.
+that stalls is charged for all that was due meanwhile. Fails (1) when any operation failed, or a
+change of --churn-command.
 
 Examples:
   diolkos bench run --target 127.0.0.1:15443 --sni outbound_.8080_._.bar.ns2.global \\
@@ -77,7 +85,9 @@ Examples:
   diolkos bench run --target 127.0.0.1:15443 --sni outbound_.8080_._.bar.ns2.global \\
       --scenario request --rate 20000 --duration 30s --json
   diolkos bench run --target 127.0.0.1:15443 --sni outbound_.8080_._.bar.ns2.global \\
-      --scenario storm --concurrency 9000 --certs ./certs")]
+      --scenario storm --concurrency 9000 --certs ./certs
+  diolkos bench run --target 127.0.0.1:15443 --sni outbound_.8080_._.bar.ns2.global \\
+      --scenario churn --duration 1m --churn-command 'touch manifests/bar.yaml'")]
 struct RunArgs {
     /// The gateway.
     #[arg(long, value_name = "ADDR", value_parser = address)]
@@ -120,6 +130,13 @@ struct RunArgs {
     /// An operation that takes longer has failed.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
     timeout: Duration,
+    /// Line for the shell that changes something at the gateway, run over and over while there is
+    /// load; CHURN_TURN in its environment counts up from 0. Goes with any scenario.
+    #[arg(long, value_name = "LINE", required_if_eq("scenario", "churn"))]
+    churn_command: Option<String>,
+    /// How often each second.
+    #[arg(long, value_name = "N", default_value_t = 1.0, requires = "churn_command")]
+    churn_rate: f64,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -169,7 +186,14 @@ fn serve(args: &ServeArgs) -> anyhow::Result<bool> {
 }
 
 fn make_load(args: &RunArgs) -> anyhow::Result<bool> {
-    let report = run::run(&args.plan()?, &Progress::on_terminal())?;
+    let plan = args.plan()?;
+    plan.check()?;
+    anyhow::ensure!(args.churn_rate > 0.0, "--churn-rate must be above 0");
+    let command = args.churn_command.clone().map(churn::shell);
+    let churn = command.map(|change| Churn::start(args.churn_rate, change)).transpose()?;
+    let report = run::run(&plan, &Progress::on_terminal());
+    let changes = churn.map(Churn::stop);
+    let report = Report { changes, ..report? };
     let mut out = io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from)?;
@@ -177,7 +201,8 @@ fn make_load(args: &RunArgs) -> anyhow::Result<bool> {
     } else {
         write!(out, "{report}")?;
     }
-    Ok(report.totals.failures() == 0)
+    let unchanged = report.changes.as_ref().is_some_and(|changes| !changes.failed.is_empty());
+    Ok(report.totals.failures() == 0 && !unchanged)
 }
 
 impl RunArgs {

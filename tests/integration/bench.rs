@@ -1,9 +1,14 @@
 //! `diolkos bench` as it is run: that it starts, does its work without a failure, and says so.
 //! What the work costs is no matter of a test.
 
-use std::process::Command;
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+};
 
 use serde_json::Value;
+
+use crate::support::tools::Process;
 
 fn diolkos() -> Command {
     Command::new(env!("CARGO_BIN_EXE_diolkos"))
@@ -13,7 +18,7 @@ fn diolkos() -> Command {
 fn compare_gives_both_gateways_the_same_work_and_writes_it_down() {
     let dir = tempfile::tempdir().expect("a directory");
     let (json, html) = (dir.path().join("compare.json"), dir.path().join("compare.html"));
-    let works = ["connect", "request", "download", "upload", "hold", "storm"];
+    let works = ["connect", "request", "download", "upload", "hold", "storm", "churn"];
     let output = diolkos()
         .args(["bench", "compare", "--quick", "--peers", "floor,diolkos"])
         .args(["--routes", "2,20", "--scenarios", &works.join(",")])
@@ -41,6 +46,9 @@ fn compare_gives_both_gateways_the_same_work_and_writes_it_down() {
         assert!(sample["cost"]["cpu_ns"].as_u64() > Some(0), "{peer} {work}");
         assert!(cell["value"]["median"].is_number(), "{peer} {work}");
     }
+    let changes = &cells[13]["samples"][0]["report"]["changes"];
+    assert!(changes["made"].as_u64() > Some(0), "diolkos was changed meanwhile: {changes}");
+    assert_eq!(changes["failed"], serde_json::json!({}));
     let held = &cells[8]["samples"][0]["memory"];
     let last = held.as_array().and_then(|m| m.last()).expect("steps");
     assert_eq!(last[0], 64, "all are held");
@@ -67,6 +75,33 @@ fn run_says_what_went_wrong_and_fails() {
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(report["errors"]["connect: connection refused"], 3);
     assert_eq!((&report["operations"], &report["latency_us"]), (&0.into(), &Value::Null));
+}
+
+#[test]
+fn a_command_changes_things_while_there_is_load_and_is_counted() {
+    let mut pods = diolkos();
+    pods.args(["bench", "serve", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped());
+    let mut pods = Process::start(&mut pods);
+    let mut said = BufReader::new(pods.stdout());
+    let mut line = String::new();
+    said.read_line(&mut line).expect("its address");
+    let address = line.trim().strip_prefix("listening ").expect("its address");
+    let run = |command: &str| {
+        let mut run = diolkos();
+        run.args(["bench", "run", "--scenario", "churn", "--duration", "1s", "--json"]);
+        run.args(["--target", address, "--sni", "outbound_.8080_._.bar.ns2.global"]);
+        run.args(["--rate", "100", "--churn-rate", "10", "--churn-command", command]);
+        let output = run.output().expect("run");
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (output.status.code(), report)
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let (code, report) = run(&format!("touch {}/$CHURN_TURN", dir.path().display()));
+    let made = std::fs::read_dir(dir.path()).expect("the directory").count();
+    assert_eq!((code, &report["changes"]["made"]), (Some(0), &made.into()));
+    assert!(made > 0 && report["kinds"]["connect"]["operations"].as_u64() > Some(0), "{report}");
+    let (code, report) = run("false");
+    assert_eq!((code, &report["changes"]["made"]), (Some(1), &0.into()), "no change was made");
 }
 
 #[test]

@@ -1,14 +1,18 @@
 //! The routes as Kubernetes and Istio objects, for diolkos. Must not know: who reads them.
 
-use std::{fmt::Write as _, io, path::Path};
+use std::{fmt::Write as _, io, path::PathBuf};
 
-use super::configs::Site;
+use super::{churn::replace, configs::Site};
 
+/// Where all of it goes, below the site's directory.
+pub(super) const MANIFESTS: &str = "manifests";
 /// Services in one file.
 const SERVICES_PER_FILE: usize = 500;
 
 /// Writes a Gateway, the pods, and for each route a Service with its EndpointSlice.
-pub(super) fn write(site: &Site<'_>, dir: &Path) -> io::Result<()> {
+pub(super) fn write(site: &Site<'_>) -> io::Result<PathBuf> {
+    let dir = site.dir.join(MANIFESTS);
+    std::fs::create_dir(&dir)?;
     let mut text = String::from(
         "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: bench, namespace: \
          istio-system}\nspec:\n  selector: {istio: ingressgateway}\n  servers:\n  - port: {number: \
@@ -26,12 +30,32 @@ pub(super) fn write(site: &Site<'_>, dir: &Path) -> io::Result<()> {
         );
     }
     std::fs::write(dir.join("0.yaml"), text)?;
-    let routes: Vec<usize> = (0..site.routes).collect();
+    // One that will change has a file of its own.
+    let first = usize::from(site.changing);
+    (0..first).try_for_each(|route| write_route(site, route))?;
+    let routes: Vec<usize> = (first..site.routes).collect();
     for (file, routes) in routes.chunks(SERVICES_PER_FILE).enumerate() {
         let text: String = routes.iter().map(|route| service(*route, site)).collect();
         std::fs::write(dir.join(format!("{}.yaml", file + 1)), text)?;
     }
-    Ok(())
+    Ok(dir)
+}
+
+/// Writes one route to a file of its own, or replaces it there.
+pub(super) fn write_route(site: &Site<'_>, route: usize) -> io::Result<()> {
+    replace(&site.dir.join(MANIFESTS), &file_of(route), service(route, site))
+}
+
+/// Takes that file away.
+pub(super) fn remove_route(site: &Site<'_>, route: usize) -> io::Result<()> {
+    match std::fs::remove_file(site.dir.join(MANIFESTS).join(file_of(route))) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+fn file_of(route: usize) -> String {
+    format!("route-{route}.yaml")
 }
 
 fn service(route: usize, site: &Site<'_>) -> String {
@@ -44,7 +68,7 @@ fn service(route: usize, site: &Site<'_>) -> String {
          {{kubernetes.io/service-name: svc-{route}}}\naddressType: IPv4\nports: [{{name: tcp, \
          protocol: TCP, port: {port}}}]\nendpoints:\n"
     );
-    for (n, pod) in site.pods.iter().enumerate() {
+    for (n, pod) in site.pods_of(route) {
         let _ = write!(
             text,
             "- addresses: [{}]\n  conditions: {{ready: true}}\n  targetRef: {{kind: Pod, name: \

@@ -8,8 +8,10 @@ use std::{
 
 use serde::Serialize;
 
-use super::configs::{self, Site};
-use super::manifests;
+use super::{
+    configs::{self, Site},
+    envoy, manifests,
+};
 
 /// One gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
@@ -130,7 +132,8 @@ impl Peer {
             Self::Haproxy => {
                 let map = write("names.map", configs::haproxy_map(site))?;
                 let path = write("haproxy.cfg", configs::haproxy(site, &map))?;
-                command.arg("-db").arg("-f").arg(path);
+                // A master, which lets a new process take over, or a process alone.
+                command.arg(if site.changing { "-W" } else { "-db" }).arg("-f").arg(path);
             }
             Self::Nginx => {
                 let module = stream_module().unwrap_or_default();
@@ -138,14 +141,16 @@ impl Peer {
                 command.arg("-p").arg(site.dir).arg("-e").arg("stderr").arg("-c").arg(path);
             }
             Self::Envoy => {
-                let path = write("envoy.json", configs::envoy(site).to_string())?;
+                let text = match site.changing {
+                    true => envoy::dynamic_bootstrap(site)?,
+                    false => envoy::static_bootstrap(site),
+                };
+                let path = write("envoy.json", text.to_string())?;
                 command.args(["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c"]);
                 command.arg(path);
             }
             Self::Diolkos => {
-                let dir = site.dir.join("manifests");
-                std::fs::create_dir(&dir)?;
-                manifests::write(site, &dir)?;
+                let dir = manifests::write(site)?;
                 command = Command::new(diolkos);
                 command.args(["gateway", "--workers", "1", "--listen"]);
                 command.arg(site.listen.to_string()).arg("--manifests").arg(dir);
@@ -160,6 +165,6 @@ impl Peer {
     }
 }
 
-fn stream_module() -> Option<&'static str> {
+pub(super) fn stream_module() -> Option<&'static str> {
     STREAM_MODULES.into_iter().find(|path| Path::new(path).is_file())
 }

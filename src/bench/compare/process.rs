@@ -5,6 +5,7 @@ use std::{
     fs::{self, File},
     io::{self, BufRead as _, BufReader},
     net::SocketAddr,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{self, Command, Stdio},
     sync::{Mutex, PoisonError},
@@ -13,7 +14,8 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use rustix::{
-    process::{Pid, Signal},
+    param::clock_ticks_per_second,
+    process::{Pid, Signal, kill_process_group},
     thread::CpuSet,
 };
 use serde::Serialize;
@@ -67,6 +69,8 @@ impl Child {
     ) -> anyhow::Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(log)?);
+        // Whatever it starts itself ends with it.
+        command.process_group(0);
         // A child inherits the cores of the thread that starts it.
         let core = cores.and_then(|cores| Some((cores, cores.gateway?)));
         if let Some((_, core)) = core {
@@ -123,19 +127,41 @@ impl Child {
         bail!("{} of {count} addresses were said: {}", addresses.len(), self.log_tail())
     }
 
-    /// What it has cost so far, all threads together.
+    /// What it has cost so far, all threads together, and those that it started.
     pub(super) fn reading(&self) -> io::Result<Reading> {
-        let dir = PathBuf::from(format!("/proc/{}", self.pid()));
-        let mut reading = Reading { resident: resident(&dir)?, ..Reading::default() };
-        for task in fs::read_dir(dir.join("task"))? {
-            let task = task?.path();
-            let ran = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
-            reading.cpu_ns += number(ran.split_whitespace().next());
-            let status = fs::read_to_string(task.join("status")).unwrap_or_default();
-            let switches = status.lines().filter(|line| line.contains("ctxt_switches:"));
-            reading.switches += switches.map(|l| number(l.split_whitespace().last())).sum::<u64>();
+        let pid = self.pid().to_string();
+        let mut reading = Reading::of(&Path::new("/proc").join(&pid))?;
+        for process in fs::read_dir("/proc")? {
+            let process = process?.path();
+            let stat = Stat::of(&process);
+            if process.ends_with(&pid) {
+                reading.cpu_ns += stat.ended_cpu_ns;
+            } else if stat.parent == pid {
+                // It may have ended since.
+                reading.add(&Reading::of(&process).unwrap_or_default());
+            }
         }
         Ok(reading)
+    }
+}
+
+/// What `stat` of a process says.
+#[derive(Default)]
+struct Stat {
+    parent: String,
+    /// CPU time of those that it started and that have ended.
+    ended_cpu_ns: u64,
+}
+
+impl Stat {
+    fn of(process: &Path) -> Self {
+        let text = fs::read_to_string(process.join("stat")).unwrap_or_default();
+        // Behind the name, which may hold anything: state, parent, ... proc(5).
+        let fields: Vec<&str> =
+            text.rsplit(") ").next().unwrap_or_default().split_whitespace().collect();
+        let ticks: u64 = fields.iter().skip(13).take(2).map(|f| number(Some(*f))).sum();
+        let parent = fields.get(1).copied().unwrap_or_default().to_owned();
+        Self { parent, ended_cpu_ns: ticks * 1_000_000_000 / clock_ticks_per_second() }
     }
 }
 
@@ -144,6 +170,7 @@ impl Drop for Child {
         let pid = self.pid();
         RUNNING.lock().unwrap_or_else(PoisonError::into_inner).retain(|p| *p != pid);
         // It may have ended by itself.
+        let _ = kill_process_group(pid, Signal::KILL);
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -161,6 +188,25 @@ pub struct Reading {
 }
 
 impl Reading {
+    fn of(process: &Path) -> io::Result<Self> {
+        let mut reading = Self { resident: resident(process)?, ..Self::default() };
+        for task in fs::read_dir(process.join("task"))? {
+            let task = task?.path();
+            let ran = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
+            reading.cpu_ns += number(ran.split_whitespace().next());
+            let status = fs::read_to_string(task.join("status")).unwrap_or_default();
+            let switches = status.lines().filter(|line| line.contains("ctxt_switches:"));
+            reading.switches += switches.map(|l| number(l.split_whitespace().last())).sum::<u64>();
+        }
+        Ok(reading)
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.cpu_ns += other.cpu_ns;
+        self.switches += other.switches;
+        self.resident += other.resident;
+    }
+
     pub(super) fn since(&self, before: &Self) -> Self {
         Self {
             cpu_ns: self.cpu_ns.saturating_sub(before.cpu_ns),
@@ -194,7 +240,7 @@ pub(super) fn end_children_when_told() -> io::Result<()> {
             tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
         });
         for pid in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let _ = rustix::process::kill_process(*pid, Signal::KILL);
+            let _ = kill_process_group(*pid, Signal::KILL);
         }
         process::exit(1);
     })?;

@@ -54,12 +54,28 @@ fn block(results: &Results, work: Work) -> String {
     for (peer, _) in &results.peers {
         let Some(cell) = results.cell(*peer, work) else { continue };
         rows.push(row(results, cell));
+        faults.push_str(&changes(cell));
         for (cause, count) in cell.errors() {
             let _ = writeln!(faults, "  {}: {count} × {cause}", peer.name());
         }
     }
     let (name, unit) = (work.name(), work.unit());
     format!("\n{name}: {unit}; {}\n{}{faults}", work.title(), aligned(&rows))
+}
+
+/// A line about what changed meanwhile, and whom that cost something.
+fn changes(cell: &Cell) -> String {
+    let reports = || cell.samples.iter().map(|sample| &sample.report);
+    let changes = || reports().filter_map(|report| report.changes.as_ref());
+    if changes().next().is_none() {
+        return String::new();
+    }
+    let made: u64 = changes().map(|changes| changes.made).sum();
+    let missed: u64 = changes().flat_map(|changes| changes.failed.values()).sum();
+    let cut: u64 = reports().map(|report| report.totals.cut()).sum();
+    let (name, others) = (cell.peer.name(), cell.failures() - cut);
+    let missed = if missed > 0 { format!(", {missed} could not be made") } else { String::new() };
+    format!("  {name}: {made} changes{missed}; {cut} open connections cut, {others} never opened\n")
 }
 
 fn head(results: &Results, work: Work) -> Vec<String> {
@@ -92,6 +108,8 @@ fn row(results: &Results, cell: &Cell) -> Vec<String> {
     let each_s = cell.median(|sample| Some(sample.report.totals.per_second));
     row.push(each_s.map_or_else(|| "-".to_owned(), |n| format!("{n:.0}")));
     let switches = cell.median(|sample| {
+        // Those of processes that have ended are not known.
+        sample.report.changes.is_none().then_some(())?;
         Some(sample.cost.as_ref()?.switches as f64 / sample.report.totals.operations as f64)
     });
     row.push(switches.map_or_else(|| "-".to_owned(), |n| format!("{n:.2}")));

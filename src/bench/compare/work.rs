@@ -7,6 +7,10 @@ use serde::Serialize;
 use super::{Comparison, results::Sample};
 use crate::bench::{Plan, Scenario};
 
+/// Operations begun each second while routes change, half of them new connections: what each of the
+/// gateways carries easily, so that what fails fails for the changes.
+const CHURN_RATE: f64 = 2_000.0;
+
 /// One kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -29,6 +33,8 @@ pub enum Work {
     Storm,
     /// 64-byte requests that begin at a rate, on 64 connections.
     Paced,
+    /// Requests and new connections while routes and endpoints change.
+    Churn,
 }
 
 impl Work {
@@ -45,6 +51,7 @@ impl Work {
             Self::Hold => "hold",
             Self::Storm => "storm",
             Self::Paced => "paced",
+            Self::Churn => "churn",
         }
     }
 
@@ -61,6 +68,10 @@ impl Work {
             Self::Hold => "idle connections",
             Self::Storm => "mutual-TLS clients, all at once, until the last is established",
             Self::Paced => "64 B requests at a given rate (open loop) on 64 connections",
+            Self::Churn => {
+                "1,000 new connections and 1,000 requests on 32 open ones each second, while \
+                 routes and endpoints change"
+            }
         }
     }
 
@@ -70,6 +81,7 @@ impl Work {
         match self {
             Self::Connect => "CPU µs per connection",
             Self::Request | Self::Request16k | Self::Paced => "CPU µs per request",
+            Self::Churn => "CPU µs per operation",
             Self::Latency => "p50 of a round trip, µs",
             Self::Download | Self::Upload => "CPU s per GB",
             Self::Hold => "resident bytes per connection",
@@ -83,7 +95,7 @@ impl Work {
         let totals = &sample.report.totals;
         let cpu_ns = sample.cost.as_ref().map(|cost| cost.cpu_ns as f64);
         let value = match self {
-            Self::Connect | Self::Request | Self::Request16k | Self::Paced => {
+            Self::Connect | Self::Request | Self::Request16k | Self::Paced | Self::Churn => {
                 cpu_ns? / 1e3 / totals.operations as f64
             }
             Self::Download | Self::Upload => cpu_ns? / totals.bytes as f64,
@@ -105,6 +117,7 @@ impl Work {
             Self::Upload => Scenario::Upload,
             Self::Hold => Scenario::Hold,
             Self::Storm => Scenario::Storm,
+            Self::Churn => Scenario::Churn,
         }
     }
 
@@ -131,6 +144,11 @@ impl Work {
                 let (rate, duration) = (Some(what.rate), Some(duration));
                 Plan { concurrency: 64, rate, duration, ..plan }
             }
+            Self::Churn => {
+                let duration = Duration::from_secs(pick(10, 1).unwrap_or_default());
+                let (rate, duration) = (Some(CHURN_RATE), Some(duration));
+                Plan { concurrency: 64, rate, duration, ..plan }
+            }
         }
     }
 
@@ -138,7 +156,7 @@ impl Work {
     pub(super) fn warm_up(self, quick: bool) -> u64 {
         match self {
             _ if quick => 16,
-            Self::Connect | Self::Hold => 2_000,
+            Self::Connect | Self::Hold | Self::Churn => 2_000,
             Self::Request | Self::Request16k | Self::Paced => 5_000,
             Self::Latency => 2_000,
             Self::Download | Self::Upload => 16,

@@ -27,6 +27,7 @@ Examples:
   diolkos bench compare
   diolkos bench compare --repeat 5 --syscalls --json compare.json --html compare.html
   diolkos bench compare --peers floor,diolkos --scenarios connect --quick
+  diolkos bench compare --scenarios churn --churn 20 --peers haproxy,nginx,envoy,diolkos
   diolkos bench compare --scenarios hold --routes 1,100,1000,5000 --html memory.html")]
 pub(super) struct CompareArgs {
     /// Gateways, in the order of their turns.
@@ -55,6 +56,9 @@ pub(super) struct CompareArgs {
     /// Requests begun each second in `paced`.
     #[arg(long, value_name = "N", default_value_t = 10_000.0)]
     rate: f64,
+    /// Changes of routes and endpoints each second in `churn`.
+    #[arg(long, value_name = "N", default_value_t = 5.0)]
+    churn: f64,
     /// Count system calls too, with perf or strace, in a round of their own.
     #[arg(long)]
     syscalls: bool,
@@ -72,6 +76,7 @@ pub(super) struct CompareArgs {
 pub(super) fn run(args: &CompareArgs) -> anyhow::Result<bool> {
     ensure!(args.repeat > 0, "--repeat 0 would measure nothing; give at least 1");
     ensure!(args.rate > 0.0, "--rate must be above 0");
+    ensure!(args.churn > 0.0, "--churn must be above 0");
     let what = Comparison {
         peers: args.peers.clone(),
         works: args.scenarios.clone(),
@@ -80,6 +85,7 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<bool> {
         quick: args.quick,
         syscalls: args.syscalls,
         rate: args.rate,
+        churn: args.churn,
         program: std::env::current_exe().context("cannot find this program's own file")?,
     };
     let results = compare::compare(&what, &Progress::on_terminal(), |results| args.write(results))?;

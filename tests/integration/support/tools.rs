@@ -17,6 +17,11 @@ impl Process {
         Self(command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}")))
     }
 
+    /// What it prints, where that was piped.
+    pub fn stdout(&mut self) -> std::process::ChildStdout {
+        self.0.stdout.take().expect("piped")
+    }
+
     /// Whether it has ended, and how.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.0.try_wait().expect("a child can be waited for")
