@@ -48,7 +48,7 @@ const PART: f64 = 0.7;
 const CALIBRATING: usize = 32;
 /// What the gateway may have in memory at the end beyond what it had at rest after calibration,
 /// which lasts long enough to fill every cache: the allocator keeps some of what peaks left.
-const RESIDENT_MORE: u64 = 12 << 20;
+const RESIDENT_MORE: u64 = 6 << 20;
 
 fn setting(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
