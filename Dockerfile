@@ -5,8 +5,8 @@
 #       example.com/diolkos:0.1.0 gateway --manifests /manifests
 #
 # glibc is linked statically. It is the C library that the tests run with; its one trap, loading
-# modules to resolve names, does not bite: no name is resolved. Random bytes come from /dev/urandom,
-# which every container runtime provides. Not musl, whose allocator has one lock for all threads.
+# modules to resolve names, does not bite: names are resolved without it. Random bytes come from
+# /dev/urandom, which every container runtime provides.
 #
 # The compiler takes up to 1.3 GB: the `dist` profile optimises the whole program as one unit. The
 # result is 13 MB, symbols for backtraces included.
