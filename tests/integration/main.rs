@@ -16,6 +16,8 @@ mod first_flight;
 mod operate;
 // When it leaves, or an endpoint does: who is ended, when, and who is not.
 mod leave;
+// As a pod is confined: nobody, a root that cannot be written, few system calls.
+mod confined;
 // Manifests that change under a running gateway.
 mod manifests_live;
 // What is served and what is not, cell by cell.

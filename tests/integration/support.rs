@@ -22,6 +22,7 @@ use diolkos::{
 };
 
 // The gateway from its files, other commands that stay, and the programs of others.
+pub mod cage;
 pub mod daemon;
 pub mod envoy;
 pub mod front;
