@@ -20,6 +20,7 @@ need nginx nginx
 need ip iproute2
 need dig bind9-dnsutils
 need nft nftables
+need strace strace
 need python3 python3
 need go golang-go
 [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || packages+=(libnginx-mod-stream)

@@ -286,7 +286,14 @@ impl Relay {
                 Poll::Ready(n)
             }
             Poll::Ready(Err(error)) => {
-                self.lost(flow.sink(), &error);
+                let is_spliced = hand.leftover.is_empty() && splice::is_unsupported(&error);
+                match hand.pipe.take_if(|_| is_spliced).map(Pipe::into_bytes) {
+                    Some(Ok(bytes)) => {
+                        hand.leftover = Leftover::new(bytes);
+                        self.worker.note_splice_unsupported(&error);
+                    }
+                    Some(Err(_)) | None => self.lost(flow.sink(), &error),
+                }
                 Poll::Ready(0)
             }
         }

@@ -201,10 +201,11 @@ impl std::fmt::Display for How {
 }
 
 /// Waits until the peer has acknowledged what was written, then lets the close be a reset.
-/// SIOCOUTQ has no event, so it is looked at after 1, 2, 4 … 64 ms.
+/// SIOCOUTQ has no event, so it is looked at after 1, 2, 4 … 64 ms; where it is refused, the peer
+/// has until the deadline.
 async fn reset(stream: &TcpStream, deadline: Instant) {
     let mut pause = Duration::from_millis(1);
-    while sys::unacknowledged(stream).is_ok_and(|bytes| bytes > 0) && Instant::now() < deadline {
+    while sys::unacknowledged(stream).map_or(true, |bytes| bytes > 0) && Instant::now() < deadline {
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(64));
     }

@@ -18,6 +18,8 @@ mod operate;
 mod leave;
 // As a pod is confined: nobody, a root that cannot be written, few system calls.
 mod confined;
+// A kernel that refuses what it is asked, or has no memory left.
+mod kernel;
 // Manifests that change under a running gateway.
 mod manifests_live;
 // What is served and what is not, cell by cell.

@@ -119,6 +119,22 @@ impl Pipe {
         self.held
     }
 
+    /// Takes the bytes out again, for a sink that they cannot be spliced into.
+    ///
+    /// # Errors
+    /// What `read(2)` says; the pipe is closed then, and what it held is lost.
+    pub(super) fn into_bytes(mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(self.held);
+        while self.held > 0 {
+            let mut chunk = [0; 4096];
+            let end = self.read_end()?;
+            let n = rustix::io::retry_on_intr(|| rustix::io::read(end, &mut chunk))?;
+            bytes.extend_from_slice(chunk.get(..n).unwrap_or_default());
+            self.held = if n == 0 { 0 } else { self.held.saturating_sub(n) };
+        }
+        Ok(bytes)
+    }
+
     pub(super) fn read_end(&self) -> io::Result<BorrowedFd<'_>> {
         self.ends.as_ref().map(|e| e.read.as_fd()).ok_or_else(gone)
     }
@@ -147,6 +163,17 @@ impl Drop for Pipe {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_in_a_pipe_can_be_taken_out_and_the_pipe_is_clean() {
+        let pool = Rc::new(PipePool::new(Arc::new(PipeBudget::new(1))));
+        let mut pipe = pool.borrow().expect("a pipe");
+        let bytes: Vec<u8> = (0..10_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let written = rustix::io::write(pipe.write_end().expect("an end"), &bytes);
+        pipe.filled(written.expect("room for it"));
+        assert_eq!(pipe.into_bytes().expect("bytes"), bytes);
+        assert!(pool.borrow().expect("the same pipe").is_empty());
+    }
 
     #[test]
     fn an_empty_pipe_is_pooled_and_a_dirty_one_is_closed() {
