@@ -20,14 +20,13 @@ use diolkos::{
 };
 use serde_norway::Value;
 
-use crate::{assert_clean, root, text, yaml};
+use crate::{assert_clean, kustomized::resources, root, text, yaml};
 
-/// Every document below `config/kubernetes`, by kind.
+/// Every object of the files that `config/kubernetes/kustomization.yaml` names, by kind.
 fn objects() -> Vec<(String, Value)> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(root().join("config/kubernetes")).expect("a directory") {
-        let text = fs::read_to_string(entry.expect("an entry").path()).expect("a text");
-        for document in text.split("\n---\n") {
+    for file in resources("config/kubernetes") {
+        for document in text(&file).split("\n---\n") {
             let object = yaml(document);
             found.push((object["kind"].as_str().expect("a kind").to_owned(), object));
         }
@@ -74,8 +73,12 @@ fn objects_are_named_and_belong_to_no_namespace() {
         assert!(object["metadata"]["namespace"].is_null(), "{kind} names a namespace");
     }
     for kind in [
+        "ClusterRole",
+        "ClusterRoleBinding",
         "ConfigMap",
         "Deployment",
+        "HorizontalPodAutoscaler",
+        "Namespace",
         "NetworkPolicy",
         "PodDisruptionBudget",
         "Service",
@@ -101,6 +104,20 @@ fn every_selector_selects_the_pods() {
             assert_eq!(labels.get(key), Some(value), "{key:?}");
         }
     }
+}
+
+/// Without a number in the Deployment, which each `apply` would set back.
+#[test]
+fn how_many_pods_there_are_is_said_in_one_place() {
+    let deployment = object("Deployment", "diolkos");
+    let scaler = object("HorizontalPodAutoscaler", "diolkos")["spec"].clone();
+    assert!(deployment["spec"]["replicas"].is_null());
+    for key in ["apiVersion", "kind"] {
+        assert_eq!(scaler["scaleTargetRef"][key], deployment[key]);
+    }
+    assert_eq!(scaler["scaleTargetRef"]["name"], deployment["metadata"]["name"]);
+    assert!(scaler["minReplicas"].as_u64() >= Some(2), "one may leave");
+    assert!(container()["resources"]["requests"]["cpu"].is_string(), "a share of what?");
 }
 
 #[test]
