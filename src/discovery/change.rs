@@ -62,17 +62,17 @@ impl Affected {
     }
 }
 
-/// Puts, replaces and removes alike: the old object, the new one, or both.
+/// Puts, replaces and removes alike: the old object, the new one, or both. One that is as it was
+/// is left where it is: the indexes hold that very one.
 macro_rules! swap {
     ($objects:expr, $new:expr, $reference:expr) => {{
-        let old = match $new {
-            Some(new) => $objects.put(&new.meta, Arc::clone(new)),
-            None => $objects.remove(&$reference.namespace, &$reference.name),
-        };
-        if old.as_ref() == $new {
+        if $objects.get(&$reference.namespace, &$reference.name) == $new {
             return;
         }
-        old
+        match $new {
+            Some(new) => $objects.put(&new.meta, Arc::clone(new)),
+            None => $objects.remove(&$reference.namespace, &$reference.name),
+        }
     }};
 }
 
