@@ -71,6 +71,7 @@ fn endpoints(count: u8) -> EndpointSet {
             locality: Arc::default(),
             workload: Arc::default(),
             instance: Arc::from(""),
+            added: None,
             state: Arc::default(),
         })
     };
@@ -134,7 +135,7 @@ fn pick(c: &mut Criterion) {
                     random ^= random << 17;
                     random
                 },
-                |random| set.pick(Pick { tried: &[], turn: random, random, now }),
+                |random| set.pick(Pick { tried: &[], turn: random, random, source: None, now }),
                 BatchSize::SmallInput,
             );
         });

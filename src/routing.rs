@@ -18,8 +18,11 @@ pub mod policy;
 pub mod subset_key;
 pub mod table;
 pub mod tiers;
+pub mod warmup;
 
+mod affinity;
 mod budget;
+mod xxhash;
 
 pub use balance::Balance;
 pub use endpoint::{Endpoint, EndpointState, Locality, Workload};
@@ -32,6 +35,7 @@ pub use table::{
     Miss, Rewrite, Route, RouteState, RouteTable, Service, ServiceKind, ServiceRoutes,
 };
 pub use tiers::{Place, TIERS_MAX};
+pub use warmup::Warmup;
 
 /// The published table: many readers, one writer.
 #[derive(Debug)]

@@ -186,6 +186,7 @@ pub(super) fn identity(
         node: given(&of.node),
         root_namespace: settings.manifests.root_namespace.clone(),
         connect_timeout: settings.connect.timeout,
+        per_pod_names: of.per_pod_names,
         outlier: outlier(&settings.outlier_detection),
         listeners: listeners.to_vec(),
         operator_listeners,

@@ -81,6 +81,7 @@ fn identity(settings: &Settings) -> Identity {
         requested_network_view: of.requested_network_view.clone(),
         network_view: parts::network_view(of.network_view),
         locality: Locality::parse(&of.locality),
+        per_pod_names: false,
         root_namespace: settings.manifests.root_namespace.clone(),
         connect_timeout: of.connect_timeout,
         outlier: parts::outlier(&settings.outlier_detection),

@@ -8,7 +8,10 @@ use std::net::IpAddr;
 use super::parts::source_rules;
 use crate::{
     config::Settings,
-    discovery::{Explanation, Gate, explain::Step},
+    discovery::{
+        Explanation, Gate,
+        explain::{Reached, Step},
+    },
     gateway::judge_source,
     routing::SubsetKey,
 };
@@ -40,7 +43,8 @@ pub(super) fn add(explanation: &mut Explanation, settings: &Settings, source: Op
                 None => format!("{source}: none of the {n} rules of gateway.policy decides"),
             };
             let dry = ", and one with dry_run would refuse";
-            (!judged.denied, seen + if judged.dry_denied { dry } else { "" })
+            let seen = seen + if judged.dry_denied { dry } else { "" };
+            (!judged.denied, seen + &belongs(reached, source))
         }
     };
     explanation.steps.insert(at, Step { gate: Gate::Source, passed, seen, hints: Vec::new() });
@@ -48,6 +52,13 @@ pub(super) fn add(explanation: &mut Explanation, settings: &Settings, source: Op
         explanation.steps.truncate(at + 1);
         explanation.reached = None;
     }
+}
+
+/// The endpoint that a source belongs to, where the source decides.
+fn belongs(reached: &Reached, source: IpAddr) -> String {
+    let set = reached.route.endpoints.load();
+    let endpoint = set.of_source(source).map(|index| set.endpoints()[index].address);
+    endpoint.map(|address| format!("; it belongs to {address}")).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -88,6 +88,10 @@ pub struct ExportArgs {
     /// may be repeated.
     #[arg(long, value_name = "KEY[=VALUE]", value_parser = annotation)]
     pub annotation: Vec<(String, Option<String>)>,
+    /// Also each pod of a headless Service, by its hostname; their gateways need
+    /// gateway.per_pod_names.
+    #[arg(long)]
+    pub per_pod: bool,
     /// Namespace of the objects.
     #[arg(long, value_name = "NS", default_value = "istio-system", value_parser = namespace)]
     pub namespace: Option<String>,
@@ -131,7 +135,9 @@ impl ExportArgs {
     pub fn sources(&self, base: Sources) -> Result<Sources, SettingsError> {
         let suffix = self.suffix.as_deref().map(|text| text.trim_matches('.').to_lowercase());
         let suffix = text("--suffix", "gateway.rewrite_suffix", suffix.as_ref());
-        layered(base, self.config.as_ref(), &self.set, [suffix])
+        let per_pod = self.per_pod.then_some(&true);
+        let per_pod = text("--per-pod", "gateway.per_pod_names", per_pod);
+        layered(base, self.config.as_ref(), &self.set, [suffix, per_pod])
     }
 
     /// What is to be run, once the flags are held against each other.

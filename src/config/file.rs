@@ -94,6 +94,8 @@ pub struct Gateway {
     pub policy: Vec<Rule>,
     /// Proxies before us.
     pub proxy_protocol: ProxyProtocol,
+    /// Pods of headless Services have names of their own.
+    pub per_pod_names: bool,
     /// Our own network; empty means none.
     pub network: String,
     /// Serve only endpoints of these networks; empty means no view.
@@ -123,6 +125,7 @@ impl Default for Gateway {
             require_selection: true,
             policy: Vec::new(),
             proxy_protocol: ProxyProtocol::default(),
+            per_pod_names: false,
             network: String::new(),
             requested_network_view: Vec::new(),
             network_view: NetworkView::Istio14,

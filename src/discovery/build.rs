@@ -3,14 +3,15 @@
 //! Pure: facts, rules and the routes that exist now in, planned routes out. Must not know: how the
 //! facts were gathered, when anything is published.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::{
     Finding, Identity, LeftOut, Place, Reason, Role,
     destination_rule::{Rule, Rules, Subset},
     exposure::Exposure,
-    facts::{Candidate, Evidence, Facts, PortFacts},
-    locality::{self, Origin, Target},
+    facts::{Candidate, Distribution, Evidence, Facts, PortFacts},
+    locality::{self, Target, Whereabouts, Written},
+    mesh::Mesh,
     peer_authentication::PeerRules,
     policy,
     pool::Pools,
@@ -29,12 +30,17 @@ pub(super) struct Gates<'w> {
     pub(super) peers: &'w PeerRules,
     /// Where the gateway runs.
     pub(super) locality: &'w Locality,
+    pub(super) mesh: &'w Mesh,
+    /// What joins, joins now.
+    pub(super) now: Instant,
 }
 
 /// What a service is to become.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) service: Service,
+    /// `exportTo` shows it to the gateway.
+    pub(super) visible: bool,
     pub(super) exposed: bool,
     pub(super) exposed_as_alias: bool,
     /// Sorted by (port, subset).
@@ -60,7 +66,7 @@ pub(super) fn plan(
     pools: &mut Pools,
     current: Option<&ServiceRoutes>,
 ) -> Plan {
-    let Facts { service, visibility, mut ports, findings } = facts;
+    let Facts { service, visibility, mut ports, distribution, findings, .. } = facts;
     let visible = visibility.visible_to(&gates.identity.namespace);
     let (exposed, exposed_as_alias) =
         if visible { exposed(&service, gates) } else { (false, false) };
@@ -70,7 +76,8 @@ pub(super) fn plan(
     ports.sort_by_key(|port| port.number);
     for port in ports {
         let first = routes.len();
-        let mut part = Part { port: &port, rule, current, made: vec![None; port.candidates.len()] };
+        let made = vec![None; port.candidates.len()];
+        let mut part = Part { port: &port, rule, distribution, current, made };
         routes.push(part.route(None, gates, pools, &mut left_out));
         for subset in rule.iter().flat_map(|rule| &rule.subsets) {
             routes.push(part.route(Some(subset), gates, pools, &mut left_out));
@@ -84,11 +91,11 @@ pub(super) fn plan(
             reason,
         }));
     }
-    Plan { service, exposed, exposed_as_alias, routes, left_out, findings }
+    Plan { service, visible, exposed, exposed_as_alias, routes, left_out, findings }
 }
 
 /// Whether Gateway `hosts` cover the service under its own host, and under its alias.
-fn exposed(service: &Service, gates: &Gates<'_>) -> (bool, bool) {
+pub(super) fn exposed(service: &Service, gates: &Gates<'_>) -> (bool, bool) {
     let covered = |host: &str| gates.exposure.covers(host, &service.namespace).is_some();
     let host = service.host.as_str();
     match (gates.identity.role, service.kind) {
@@ -110,6 +117,7 @@ fn exposed(service: &Service, gates: &Gates<'_>) -> (bool, bool) {
 struct Part<'a> {
     port: &'a PortFacts<'a>,
     rule: Option<&'a Rule>,
+    distribution: Option<Distribution>,
     current: Option<&'a ServiceRoutes>,
     /// The endpoint made of each candidate: the whole port and its subsets share it and its
     /// counters.
@@ -147,7 +155,8 @@ impl Part<'_> {
             }
         }
         let defaults = policy::Defaults {
-            connect_timeout: gates.identity.connect_timeout,
+            connect_timeout: gates.mesh.connect_timeout,
+            keepalive: gates.mesh.keepalive,
             outlier: gates.identity.outlier.as_ref(),
         };
         let merged = policy::merge(self.rule, subset, port, defaults);
@@ -164,18 +173,27 @@ impl Part<'_> {
         subset: &Arc<str>,
         left_out: &mut Vec<LeftOut>,
     ) -> Vec<(Arc<Endpoint>, routing::Place)> {
-        let origin = Origin { locality: gates.locality, labels: &gates.identity.labels };
+        let Identity { labels, node, network, .. } = gates.identity;
+        let node = node.as_deref().unwrap_or_default();
+        let network = network.as_deref().unwrap_or_default();
+        let origin = Whereabouts { locality: gates.locality, labels, node, network };
         let candidates = &self.port.candidates;
         let target = |index: &usize| {
-            let Candidate { locality, labels, weight, .. } = &candidates[*index];
-            Target { locality, labels, weight: *weight }
+            let Candidate { locality, labels, node, network, weight, .. } = &candidates[*index];
+            let at = Whereabouts { locality, labels, node, network };
+            Target { at, weight: *weight }
         };
         let targets: Vec<Target<'_>> = served.iter().map(target).collect();
-        let places = locality::places(merged.locality, merged.detects, origin, &targets);
+        let written = Written {
+            of_rule: merged.locality,
+            of_service: self.distribution,
+            of_mesh: gates.mesh.locality.as_ref(),
+        };
+        let places = locality::places(written, merged.detects, origin, &targets);
         let mut endpoints = Vec::with_capacity(served.len());
         for (index, place) in served.iter().zip(places) {
             match place {
-                Some(place) => endpoints.push((self.endpoint(*index), place)),
+                Some(place) => endpoints.push((self.endpoint(*index, gates.now), place)),
                 None => left_out.push(LeftOut {
                     port: self.port.number,
                     subset: Arc::clone(subset),
@@ -189,7 +207,7 @@ impl Part<'_> {
 
     /// The endpoint of a candidate: the present one when it is the same, else a new one with the
     /// present counters.
-    fn endpoint(&mut self, index: usize) -> Arc<Endpoint> {
+    fn endpoint(&mut self, index: usize, now: Instant) -> Arc<Endpoint> {
         if let Some(made) = &self.made[index] {
             return Arc::clone(made);
         }
@@ -205,6 +223,11 @@ impl Part<'_> {
         let endpoint = match present {
             Some(present) if unchanged(&present) => present,
             other => Arc::new(Endpoint {
+                // What is there when its service is first seen may be as old as the service.
+                added: match &other {
+                    Some(present) => present.added,
+                    None => self.current.map(|_| now),
+                },
                 address: candidate.address,
                 weight: candidate.weight,
                 locality: Arc::clone(&candidate.locality),

@@ -5,31 +5,33 @@
 //! Counters of routes and endpoints are taken over by identity. Must not know: where objects come
 //! from, connections.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use ahash::RandomState;
 
 use super::{
-    Change, Exposure, Finding, Identity, LeftOut, Selection,
-    build::{self, Gates},
+    Change, Exposure, Finding, Identity, LeftOut,
+    build::{self, Gates, Plan},
     change::Affected,
     destination_rule::Rules,
     kubernetes,
     peer_authentication::PeerRules,
-    pods,
+    per_pod, pods,
     pool::Pools,
     routes::{routes, same_shape, swap},
     service_entry,
     world::{Definition, World},
 };
 use crate::{
-    manifests::{
-        Kind,
-        kinds::{ServiceEntry, destination_rule::ClientTls},
-    },
-    routing::{Host, Locality, RouteTable, Service, ServiceRoutes, SharedTable},
+    manifests::{Kind, kinds::ServiceEntry},
+    routing::{Host, Locality, RouteTable, ServiceRoutes, SharedTable},
 };
+
+mod answers;
 
 /// All that is known, and the table made of it.
 #[derive(Debug)]
@@ -47,6 +49,10 @@ pub struct Catalog {
     /// Tables that a connection may still hold. They end here, not on a worker: to drop one of
     /// 100,000 services takes milliseconds.
     retired: Vec<Arc<RouteTable>>,
+    /// The time of the last changes.
+    now: Instant,
+    /// Names of single pods, by the host of their Service.
+    pods: HashMap<Host, Vec<Host>, RandomState>,
     left_out: HashMap<Host, Box<[LeftOut]>, RandomState>,
     findings: HashMap<Host, Box<[Finding]>, RandomState>,
 }
@@ -92,7 +98,7 @@ impl Catalog {
     #[must_use]
     pub fn new(identity: Identity, shared: Arc<SharedTable>) -> Self {
         let mut catalog = Self {
-            world: World::new(&identity.cluster_domain, &identity.root_namespace),
+            world: World::new(&identity),
             exposure: Exposure::default(),
             rules: Rules::default(),
             peers: PeerRules::default(),
@@ -100,6 +106,8 @@ impl Catalog {
             table: shared.load(),
             shared,
             retired: Vec::new(),
+            now: Instant::now(),
+            pods: HashMap::default(),
             left_out: HashMap::default(),
             findings: HashMap::default(),
             locality: identity.locality.clone(),
@@ -117,10 +125,25 @@ impl Catalog {
 
     /// Takes changes in, all at once, and publishes what they come to.
     pub fn apply<'c>(&mut self, changes: impl IntoIterator<Item = &'c Change>) -> Applied {
+        self.apply_at(changes, Instant::now())
+    }
+
+    /// The same at another time than now: endpoints that join are new from then on.
+    pub fn apply_at<'c>(
+        &mut self,
+        changes: impl IntoIterator<Item = &'c Change>,
+        now: Instant,
+    ) -> Applied {
+        self.now = now;
         self.retired.retain(|table| Arc::strong_count(table) > 1);
         let mut affected = Affected::default();
         for change in changes {
             self.world.apply(change, &mut affected);
+        }
+        if affected.mesh && self.world.read_mesh(&self.identity) {
+            affected.all = true;
+            affected.rules = true;
+            affected.peers = true;
         }
         let locality = self.own_locality();
         affected.all |= std::mem::replace(&mut self.locality, locality) != self.locality;
@@ -156,18 +179,14 @@ impl Catalog {
     fn plan_all(&mut self, work: &mut Work) {
         let hosts = self.world.hosts();
         let gone: Vec<Host> = {
-            let known = |host: &Host| hosts.binary_search(host).is_ok();
+            let pods: HashSet<&Host, RandomState> = self.pods.values().flatten().collect();
+            let known = |host: &Host| hosts.binary_search(host).is_ok() || pods.contains(host);
             let table = self.table.services().map(|routes| &routes.service.host);
             table.filter(|host| !known(host)).cloned().collect()
         };
-        for host in &gone {
-            self.left_out.remove(host);
-            self.findings.remove(host);
-        }
-        for host in &hosts {
+        for host in gone.iter().chain(&hosts) {
             self.plan(host, work);
         }
-        work.changes.extend(gone.into_iter().map(|host| (host, None)));
         if !work.changes.is_empty() {
             let changes = std::mem::take(&mut work.changes);
             self.publish(self.table.with(changes, self.table.generation + 1));
@@ -196,22 +215,31 @@ impl Catalog {
                 }
             }
         });
-        let Some(facts) = facts else {
-            work.changes.extend(current.map(|_| (host.clone(), None)));
-            self.left_out.remove(host);
-            self.findings.remove(host);
-            return;
+        let Some(mut facts) = facts else {
+            self.forget(host, work);
+            return self.plan_pods(host, Vec::new(), work);
         };
+        let hostnames = std::mem::take(&mut facts.hostnames);
         let gates = Gates {
             identity: &self.identity,
             exposure: &self.exposure,
             rules: &self.rules,
             peers: &self.peers,
             locality: &self.locality,
+            mesh: &self.world.mesh,
+            now: self.now,
         };
-        let mut plan = build::plan(facts, &gates, &mut self.pools, current);
+        let plan = build::plan(facts, &gates, &mut self.pools, current);
+        let pods = per_pod::plans(&plan, &hostnames, &gates);
+        self.settle(host, plan, work);
+        self.plan_pods(host, pods, work);
+    }
+
+    /// Swaps the routes of one host, or has them replaced with the next table.
+    fn settle(&mut self, host: &Host, mut plan: Plan, work: &mut Work) {
         note(&mut self.left_out, host, std::mem::take(&mut plan.left_out));
         note(&mut self.findings, host, std::mem::take(&mut plan.findings));
+        let current = self.table.service(host.as_str());
         match current {
             Some(current) if same_shape(&plan, current) => {
                 for (route, planned) in current.routes.iter().zip(plan.routes) {
@@ -219,6 +247,31 @@ impl Catalog {
                 }
             }
             _ => work.changes.push((host.clone(), Some(routes(plan, current)))),
+        }
+    }
+
+    /// Takes a host out.
+    fn forget(&mut self, host: &Host, work: &mut Work) {
+        let current = self.table.service(host.as_str());
+        work.changes.extend(current.map(|_| (host.clone(), None)));
+        self.left_out.remove(host);
+        self.findings.remove(host);
+    }
+
+    /// The names of a Service's single pods. What has another definition is none of them.
+    fn plan_pods(&mut self, service: &Host, mut pods: Vec<(Host, Plan)>, work: &mut Work) {
+        pods.retain(|(host, _)| self.world.entries_of(host.as_str()).is_empty());
+        let hosts: Vec<Host> = pods.iter().map(|(host, _)| host.clone()).collect();
+        for host in self.pods.remove(service).unwrap_or_default() {
+            if !hosts.contains(&host) && self.world.entries_of(host.as_str()).is_empty() {
+                self.forget(&host, work);
+            }
+        }
+        for (host, plan) in pods {
+            self.settle(&host, plan, work);
+        }
+        if !hosts.is_empty() {
+            self.pods.insert(service.clone(), hosts);
         }
     }
 
@@ -231,12 +284,12 @@ impl Catalog {
         }
         if affected.rules {
             let rules = world.destination_rules.oldest_first(|rule| &rule.meta);
-            self.rules = Rules::new(rules.into_iter().map(|rule| &**rule), identity);
+            self.rules = Rules::new(rules.into_iter().map(|rule| &**rule), identity, &world.mesh);
         }
         if affected.peers {
             let peers = world.peer_authentications.oldest_first(|policy| &policy.meta);
             let peers = peers.into_iter().map(|policy| &**policy);
-            self.peers = PeerRules::new(peers, &identity.root_namespace);
+            self.peers = PeerRules::new(peers, &world.mesh.root_namespace);
         }
     }
 
@@ -245,114 +298,6 @@ impl Catalog {
         let old = std::mem::replace(&mut self.table, self.shared.load());
         self.retired.push(old);
         self.retired.retain(|table| Arc::strong_count(table) > 1);
-    }
-}
-
-/// What can be asked of it.
-impl Catalog {
-    /// Host names of endpoints that manifests do not answer: [`Change::Resolved`] does.
-    #[must_use]
-    pub fn names_wanted(&self) -> BTreeSet<Arc<str>> {
-        self.world.names_wanted()
-    }
-
-    /// Whose catalog it is.
-    #[must_use]
-    pub fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    /// The table as it was last published.
-    #[must_use]
-    pub fn table(&self) -> &Arc<RouteTable> {
-        &self.table
-    }
-
-    /// What the Gateways expose.
-    #[must_use]
-    pub fn exposure(&self) -> &Exposure {
-        &self.exposure
-    }
-
-    /// Which Gateways select us; for readiness.
-    #[must_use]
-    pub fn selection(&self) -> &Selection {
-        self.exposure.selection()
-    }
-
-    /// The endpoints left out of one service.
-    #[must_use]
-    pub fn left_out_of(&self, host: &str) -> &[LeftOut] {
-        self.left_out.get(host).map_or(&[], |left_out| left_out)
-    }
-
-    /// All endpoints left out, by host.
-    #[must_use]
-    pub fn left_out(&self) -> Vec<(&Host, &LeftOut)> {
-        let mut hosts: Vec<_> = self.left_out.iter().collect();
-        hosts.sort_unstable_by_key(|(host, _)| *host);
-        hosts.into_iter().flat_map(|(host, all)| all.iter().map(move |one| (host, one))).collect()
-    }
-
-    /// What DestinationRules say of TLS towards a port of a host, or of one of its subsets (empty:
-    /// the whole port).
-    #[must_use]
-    pub fn client_tls(&self, service: &Service, subset: &str, port: u16) -> Option<&ClientTls> {
-        let rule = self.rules.find(service.host.as_str(), &service.namespace)?;
-        rule.tls(rule.subset(subset), port)
-    }
-
-    /// All remarks about objects, by object.
-    #[must_use]
-    pub fn findings(&self) -> Vec<Finding> {
-        let of_services = self.findings.values().flatten().chain(&self.rules.findings).cloned();
-        let of_entries = self.world.entries.iter().flat_map(|e| service_entry::findings(e));
-        let mut all: Vec<Finding> = of_services.chain(of_entries).collect();
-        all.sort_unstable();
-        all.dedup();
-        all
-    }
-
-    /// Counts everything: walks the whole table.
-    #[must_use]
-    pub fn summary(&self) -> Summary {
-        let mut summary = Summary {
-            left_out: self.left_out.values().map(|all| all.len()).sum(),
-            findings: self.findings().len(),
-            ..Summary::default()
-        };
-        for service in self.table.services() {
-            summary.services += 1;
-            summary.exposed += usize::from(service.exposed || service.exposed_as_alias);
-            summary.routes += service.routes.len();
-            // A subset's endpoints are endpoints of the whole port, unless its own rule alone
-            // says that they speak mesh TLS.
-            let mut port = 0;
-            let mut seen = 0;
-            for route in &service.routes {
-                let count = route.endpoints.load().endpoints().len();
-                if route.port == port {
-                    summary.endpoints += count.saturating_sub(seen);
-                    seen = seen.max(count);
-                } else {
-                    (port, seen) = (route.port, count);
-                    summary.endpoints += count;
-                }
-            }
-        }
-        summary
-    }
-
-    pub(super) fn world(&self) -> &World {
-        &self.world
-    }
-
-    pub(super) fn rule_of(
-        &self,
-        host: &str,
-        namespace: &str,
-    ) -> Option<&super::destination_rule::Rule> {
-        self.rules.find(host, namespace)
     }
 }
 

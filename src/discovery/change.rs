@@ -53,6 +53,8 @@ pub(super) struct Affected {
     pub(super) rules: bool,
     /// The PeerAuthentications are to be read again.
     pub(super) peers: bool,
+    /// The mesh's ConfigMap is to be read again.
+    pub(super) mesh: bool,
 }
 
 impl Affected {
@@ -130,6 +132,10 @@ impl World {
                 swap!(self.peer_authentications, new!(PeerAuthentication), reference);
                 affected.peers = true;
                 self.affected_by_peer(&reference.namespace, affected);
+            }
+            Kind::ConfigMap => {
+                swap!(self.config_maps, new!(ConfigMap), reference);
+                affected.mesh = true;
             }
             Kind::EnvoyFilter => {
                 swap!(self.envoy_filters, new!(EnvoyFilter), reference);

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use ahash::RandomState;
 
-use super::{Finding, Identity, Role, Visibility, finding::full_name, policy};
+use super::{Finding, Identity, Role, Visibility, finding::full_name, mesh::Mesh, policy};
 use crate::{
     manifests::{
         Kind,
@@ -65,16 +65,17 @@ impl Rules {
     pub(super) fn new<'a>(
         oldest_first: impl Iterator<Item = &'a DestinationRule>,
         identity: &Identity,
+        mesh: &Mesh,
     ) -> Self {
         let mut rules = Self {
-            root_namespace: identity.root_namespace.as_str().into(),
+            root_namespace: mesh.root_namespace.clone(),
             built_in: built_in(identity),
             ..Self::default()
         };
-        let own_is_root = identity.namespace == identity.root_namespace;
+        let own_is_root = *identity.namespace == *mesh.root_namespace;
         for written in oldest_first {
             policy::remarks(written, &mut rules.findings);
-            let rule = Rule::new(written, &identity.cluster_domain, &mut rules.findings);
+            let rule = Rule::new(written, (&identity.cluster_domain, mesh), &mut rules.findings);
             let namespace = &*written.meta.namespace;
             let for_us = rule.selector.as_ref().is_none_or(|s| identity.labels.matches(s));
             let private = rule.selector.is_some() || rule.visibility.private_to(namespace);
@@ -106,14 +107,18 @@ impl Rules {
 }
 
 impl Rule {
-    fn new(written: &DestinationRule, domain: &str, findings: &mut Vec<Finding>) -> Self {
+    fn new(
+        written: &DestinationRule,
+        (domain, mesh): (&str, &Mesh),
+        findings: &mut Vec<Finding>,
+    ) -> Self {
         let DestinationRule { meta, spec } = written;
         let mut rule = Self {
             name: full_name(meta).into(),
             hosts: Self::hosts_of(written, domain),
             policy: spec.traffic_policy.clone(),
             subsets: Vec::new(),
-            visibility: Visibility::new(&spec.export_to, &meta.namespace),
+            visibility: mesh.rule_visibility(&spec.export_to, &meta.namespace),
             selector: spec.workload_selector.as_ref().map(|s| s.match_labels.clone()),
         };
         for subset in &spec.subsets {

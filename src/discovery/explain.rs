@@ -10,6 +10,10 @@ use crate::routing::{self, Endpoint, Policy, Route, SubsetKey};
 
 mod gates;
 mod hints;
+mod preference;
+mod shown;
+
+use preference::preference;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, Default)]
@@ -100,6 +104,12 @@ pub struct Reached {
     pub policy: Policy,
     /// `namespace/name` of the DestinationRule it comes from.
     pub rule: Option<Arc<str>>,
+    /// What says which endpoints are near; `None`: nothing does.
+    pub preference: Option<String>,
+    /// The rule itself has `outlierDetection`.
+    pub detects: bool,
+    /// `namespace/name` of the mesh's ConfigMap, whose defaults hold.
+    pub mesh: Option<Arc<str>>,
 }
 
 impl Explanation {
@@ -122,6 +132,8 @@ impl Explanation {
 impl Reached {
     fn new(route: &Arc<Route>, catalog: &Catalog) -> Self {
         let SubsetKey { port, subset, host } = route.key();
+        let defined = catalog.defined_as(&route.service);
+        let (preference, detects) = preference(route, defined.as_str(), catalog);
         let set = route.endpoints.load();
         let ours = |left_out: &&LeftOut| {
             left_out.port == port && (left_out.subset.is_empty() || *left_out.subset == *subset)
@@ -138,7 +150,10 @@ impl Reached {
             left_out: left_out.filter(|left_out| !serves(left_out)).cloned().collect(),
             endpoints: set.endpoints().iter().cloned().zip(places).collect(),
             policy: set.policy().clone(),
-            rule: catalog.rule_of(host, namespace).map(|rule| Arc::clone(&rule.name)),
+            rule: catalog.rule_of(defined.as_str(), namespace).map(|rule| Arc::clone(&rule.name)),
+            preference,
+            detects,
+            mesh: catalog.world().mesh.name.clone(),
             route: Arc::clone(route),
         }
     }
@@ -157,47 +172,6 @@ impl fmt::Display for Explanation {
         match &self.reached {
             Some(reached) => reached.fmt(f),
             None => Ok(()),
-        }
-    }
-}
-
-impl fmt::Display for Reached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (endpoint, place) in &self.endpoints {
-            let Endpoint { address, locality, workload, instance, state, .. } = &**endpoint;
-            write!(f, "    in   {address}  weight {}", place.weight)?;
-            if place.tier > 0 {
-                write!(f, "  tier {}", place.tier)?;
-            }
-            if !locality.region.is_empty() {
-                write!(f, "  {locality}")?;
-            }
-            if !instance.is_empty() {
-                write!(f, "  {}/{}", workload.namespace, instance)?;
-            }
-            write!(f, "  {} connections", state.connections())?;
-            match state.ejection() {
-                Some((_, times)) => writeln!(f, "  ejected ({times} times)")?,
-                None => writeln!(f)?,
-            }
-        }
-        for left_out in &self.left_out {
-            writeln!(f, "    out  {}  {}", left_out.place, left_out.reason)?;
-        }
-        write!(f, "  policy    {}", self.policy.balance.as_str())?;
-        write!(f, ", connect timeout {:?}", self.policy.connect_timeout)?;
-        if let Some(max) = self.policy.max_connections {
-            write!(f, ", at most {max} connections")?;
-        }
-        if let Some(idle) = self.policy.idle_timeout {
-            write!(f, ", idle timeout {idle:?}")?;
-        }
-        if let Some(max) = self.policy.max_duration {
-            write!(f, ", at most {max:?} long")?;
-        }
-        match &self.rule {
-            Some(rule) => writeln!(f, " (DestinationRule {rule})"),
-            None => writeln!(f, " (no DestinationRule)"),
         }
     }
 }

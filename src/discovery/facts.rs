@@ -5,9 +5,9 @@
 
 use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 
-use super::{Finding, Place, Reason, Visibility};
+use super::{Finding, Place, Reason, Visibility, per_pod::Hostnames};
 use crate::{
-    manifests::kinds::Labels,
+    manifests::kinds::{Labels, Meta},
     routing::{Locality, Service, Workload},
 };
 
@@ -17,7 +17,51 @@ pub(super) struct Facts<'w> {
     pub(super) service: Service,
     pub(super) visibility: Visibility,
     pub(super) ports: Vec<PortFacts<'w>>,
+    /// Which endpoints it prefers.
+    pub(super) distribution: Option<Distribution>,
+    /// Endpoints that have names of their own, where those are asked for.
+    pub(super) hostnames: Hostnames,
     pub(super) findings: Vec<Finding>,
+}
+
+/// A Service's `trafficDistribution`, or the annotation that says the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Distribution {
+    /// `PreferSameZone`, or `PreferClose`, its older name.
+    SameZone,
+    /// `PreferSameNode`.
+    SameNode,
+}
+
+/// Says what `trafficDistribution` does, where the field itself does not.
+const DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
+
+impl Distribution {
+    /// What an object asks for; a value that nobody knows asks for nothing.
+    pub(super) fn read(field: Option<&str>, meta: &Meta) -> Option<Self> {
+        match field.or_else(|| meta.annotations.get(DISTRIBUTION))? {
+            "PreferClose" | "PreferSameZone" => Some(Self::SameZone),
+            "PreferSameNode" => Some(Self::SameNode),
+            _ => None,
+        }
+    }
+
+    /// The labels that make an endpoint near, as Istio lists them.
+    pub(super) fn priority(self) -> &'static [&'static str] {
+        const NEAR: [&str; 5] = [NETWORK, REGION, ZONE, SUBZONE, HOSTNAME];
+        match self {
+            Self::SameZone => &NEAR[..4],
+            Self::SameNode => &NEAR,
+        }
+    }
+
+    /// As manifests write it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::SameZone => "PreferSameZone",
+            Self::SameNode => "PreferSameNode",
+        }
+    }
 }
 
 /// One of its ports.
@@ -41,6 +85,9 @@ pub(super) struct Candidate<'w> {
     pub(super) labels: Cow<'w, Labels>,
     /// The namespace of the pod or entry, whose PeerAuthentications hold.
     pub(super) namespace: &'w str,
+    /// The node it runs on, and the network it is in; empty: unknown.
+    pub(super) node: &'w str,
+    pub(super) network: Arc<str>,
     pub(super) evidence: Evidence,
 }
 
@@ -70,6 +117,11 @@ impl Evidence {
 
 /// A label that says in which network an endpoint is.
 pub(super) const NETWORK: &str = "topology.istio.io/network";
+/// Labels that say where it runs.
+pub(super) const REGION: &str = "topology.kubernetes.io/region";
+pub(super) const ZONE: &str = "topology.kubernetes.io/zone";
+pub(super) const SUBZONE: &str = "topology.istio.io/subzone";
+pub(super) const HOSTNAME: &str = "kubernetes.io/hostname";
 
 impl PortFacts<'_> {
     pub(super) fn new(number: u16) -> Self {

@@ -43,6 +43,8 @@ pub struct Identity {
     pub root_namespace: String,
     /// Connect timeout where no DestinationRule sets one.
     pub connect_timeout: Duration,
+    /// Pods of headless Services have names of their own (`pod-0.kafka.ns2.global`).
+    pub per_pod_names: bool,
     /// Outlier detection where no DestinationRule has any; `None`: off.
     pub outlier: Option<Outlier>,
     /// Addresses it listens on, so that it never dials itself.
@@ -93,6 +95,7 @@ impl Default for Identity {
             node: None,
             root_namespace: "istio-system".into(),
             connect_timeout: Duration::from_secs(10),
+            per_pod_names: false,
             outlier: Some(Outlier::default()),
             listeners: Vec::new(),
             operator_listeners: Vec::new(),

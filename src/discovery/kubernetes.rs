@@ -9,7 +9,8 @@ use std::{
 
 use super::{
     Finding, Identity, Place, Reason, Visibility, address,
-    facts::{Facts, PortFacts},
+    facts::{Distribution, Facts, PortFacts},
+    per_pod::Hostnames,
     pods::{self, KnownLabels},
     pool::Pools,
     world::World,
@@ -35,23 +36,27 @@ pub(super) fn facts<'w>(
     pools: &mut Pools,
 ) -> Facts<'w> {
     let meta = &service.meta;
-    let (visibility, unread) = Visibility::of_service(meta);
+    let (visibility, unread) = Visibility::of_service(meta, world.mesh.services_to());
     let findings = unread.into_iter().map(|entry| {
         let message = format!("`{entry}` is not a namespace, `*`, `.` or `~`: it is ignored");
         Finding::new(Kind::Service, meta, "metadata.annotations", message)
     });
-    let mut reader = Reader { service, world, identity, pools };
+    let hostnames = (identity.per_pod_names && service.is_headless()).then(Vec::new);
+    let mut reader = Reader { service, world, identity, pools, hostnames };
     let tcp = service.spec.ports.iter().filter(|port| port.protocol == Transport::Tcp);
     let ports = tcp.map(|port| reader.port(port.port, &port.name)).collect();
+    let hostnames = reader.hostnames.take().unwrap_or_default();
     Facts {
         service: routing::Service {
             host: host.clone(),
             name: Arc::clone(&meta.name),
-            namespace: reader.pools.strings.share(&*meta.namespace),
+            namespace: pools.strings.share(&*meta.namespace),
             kind: ServiceKind::Kubernetes,
         },
         visibility,
         ports,
+        distribution: Distribution::read(service.spec.traffic_distribution.as_deref(), meta),
+        hostnames,
         findings: findings.collect(),
     }
 }
@@ -61,6 +66,8 @@ struct Reader<'w, 'p> {
     world: &'w World,
     identity: &'p Identity,
     pools: &'p mut Pools,
+    /// `None`: nobody asks for the names of pods.
+    hostnames: Option<Hostnames>,
 }
 
 /// One endpoint as a slice, or an old Endpoints object, names it.
@@ -68,6 +75,7 @@ struct Named<'w> {
     ip: IpAddr,
     pod: Option<&'w str>,
     node: Option<&'w str>,
+    hostname: Option<&'w str>,
     conditions: Conditions,
 }
 
@@ -86,6 +94,7 @@ impl<'w> Reader<'w, '_> {
                     ip,
                     pod: endpoint.pod.as_deref(),
                     node: endpoint.node_name.as_deref(),
+                    hostname: endpoint.hostname.as_deref(),
                     conditions: endpoint.conditions,
                 };
                 self.endpoint(&named, port, &mut facts);
@@ -111,6 +120,7 @@ impl<'w> Reader<'w, '_> {
                     ip: address.ip,
                     pod: address.pod.as_deref(),
                     node: address.node_name.as_deref(),
+                    hostname: address.hostname.as_deref(),
                     conditions: Conditions { ready: Some(ready), ..Conditions::default() },
                 };
                 self.endpoint(&named, port, facts);
@@ -121,6 +131,9 @@ impl<'w> Reader<'w, '_> {
     fn endpoint(&mut self, named: &Named<'w>, port: u16, facts: &mut PortFacts<'w>) {
         let namespace = &*self.service.meta.namespace;
         let address = SocketAddr::new(named.ip, port);
+        if let (Some(hostnames), Some(hostname)) = (&mut self.hostnames, named.hostname) {
+            hostnames.push((hostname.into(), address));
+        }
         let pod = self.world.pod_of(namespace, named.pod, named.ip);
         let pod = pod.map(|pod| (&**pod, KnownLabels::new(&pod.meta.labels)));
         match self.left_out(named, address, pod) {

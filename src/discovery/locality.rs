@@ -1,9 +1,11 @@
 //! How near an endpoint is, and what share a distant one gets: `localityLbSetting`.
 //!
-//! Pure. Istio's ladder, `failover`, `failoverPriority` and `distribute`. A gateway that does not
-//! know where it is itself has one tier. Must not know: which endpoints are well, how a connection
+//! Pure. Istio's ladder, `failover`, `failoverPriority` and `distribute`, and the
+//! `trafficDistribution` of Services. A gateway that does not know its own region has one tier, but
+//! for what labels say. Must not know: which endpoints are well, how a connection
 //! is placed.
 
+use super::facts::{Distribution, HOSTNAME, NETWORK, REGION, SUBZONE, ZONE};
 use crate::{
     manifests::kinds::{
         Labels,
@@ -16,64 +18,101 @@ use crate::{
 /// one must not be lost in rounding.
 const PER_CENT: u64 = 10_000;
 
-/// Who asks.
+/// Where a workload is, and its labels. Empty: unknown.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Origin<'a> {
+pub(super) struct Whereabouts<'a> {
     pub(super) locality: &'a Locality,
     pub(super) labels: &'a Labels,
+    pub(super) node: &'a str,
+    pub(super) network: &'a str,
 }
 
 /// Who is asked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target<'a> {
-    pub(super) locality: &'a Locality,
-    pub(super) labels: &'a Labels,
+    pub(super) at: Whereabouts<'a>,
     pub(super) weight: u32,
+}
+
+/// What is written of locality, each of which goes before the next.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Written<'a> {
+    /// The DestinationRule's `localityLbSetting`.
+    pub(super) of_rule: Option<&'a LocalitySetting>,
+    /// The Service's `trafficDistribution`.
+    pub(super) of_service: Option<Distribution>,
+    /// The mesh's `localityLbSetting`.
+    pub(super) of_mesh: Option<&'a LocalitySetting>,
+}
+
+impl Written<'_> {
+    /// In whose words it is, for people.
+    pub(super) fn source(&self) -> Option<String> {
+        match self {
+            Self { of_rule: Some(_), .. } => Some("localityLbSetting of the rule".to_owned()),
+            Self { of_service: Some(distribution), .. } => {
+                Some(format!("trafficDistribution {}", distribution.as_str()))
+            }
+            Self { of_mesh: Some(_), .. } => Some("localityLbSetting of the mesh".to_owned()),
+            _ => None,
+        }
+    }
 }
 
 /// Where each endpoint stands. `None`: a `distribute` gives its locality nothing.
 ///
 /// `detects` says that a DestinationRule has `outlierDetection`: without it, as in Istio, all are
-/// in one tier, since nobody would ever fall through to the next.
+/// in one tier, since nobody would ever fall through to the next. `trafficDistribution` needs none.
 pub(super) fn places(
-    setting: Option<&LocalitySetting>,
+    written: Written<'_>,
     detects: bool,
-    origin: Origin<'_>,
+    origin: Whereabouts<'_>,
     targets: &[Target<'_>],
 ) -> Vec<Option<Place>> {
     let flat = |target: &Target<'_>| Some(Place { tier: 0, weight: target.weight });
-    let enabled = setting.is_none_or(|setting| setting.enabled != Some(false));
-    if origin.locality.region.is_empty() || !enabled {
+    let setting = match written {
+        Written { of_rule: Some(setting), .. } => Some(setting),
+        Written { of_service: Some(distribution), .. } => {
+            return ladder(targets, |target| unmet(distribution.priority(), origin, target));
+        }
+        Written { of_mesh, .. } => of_mesh,
+    };
+    if setting.is_some_and(|setting| setting.enabled == Some(false)) {
         return targets.iter().map(flat).collect();
     }
+    let knows = !origin.locality.region.is_empty();
     let distribute = setting.map_or(&[][..], |setting| &setting.distribute);
-    if let Some(rule) = distribute.iter().find(|rule| matches(origin.locality, &rule.from)) {
+    let mut about_us =
+        distribute.iter().filter(|rule| knows && matches(origin.locality, &rule.from));
+    if let Some(rule) = about_us.next() {
         return shared_out(rule, targets);
     }
-    // A `distribute` that is not about us leaves the ladder out, as in Istio.
-    if !detects || !distribute.is_empty() {
-        return targets.iter().map(flat).collect();
+    let priority = setting.map_or(&[][..], |setting| &setting.failover_priority);
+    match (detects && distribute.is_empty(), priority) {
+        (true, []) if knows => ladder(targets, |target| step(setting, origin, target)),
+        (true, [_, ..]) => ladder(targets, |target| unmet(priority, origin, target)),
+        // A `distribute` that is not about us leaves the ladder out, as in Istio.
+        _ => targets.iter().map(flat).collect(),
     }
-    let steps: Vec<usize> = targets.iter().map(|target| step(setting, origin, target)).collect();
-    let mut used = steps.clone();
+}
+
+/// Tiers without gaps, by the rung that each endpoint is on.
+fn ladder(targets: &[Target<'_>], rung: impl Fn(&Target<'_>) -> usize) -> Vec<Option<Place>> {
+    let rungs: Vec<usize> = targets.iter().map(rung).collect();
+    let mut used = rungs.clone();
     used.sort_unstable();
     used.dedup();
-    let tier = |step| used.partition_point(|other| *other < step).min(TIERS_MAX - 1);
-    let places = targets.iter().zip(&steps).map(|(target, step)| Place {
-        tier: u8::try_from(tier(*step)).unwrap_or(u8::MAX),
+    let tier = |rung| used.partition_point(|other| *other < rung).min(TIERS_MAX - 1);
+    let places = targets.iter().zip(&rungs).map(|(target, rung)| Place {
+        tier: u8::try_from(tier(*rung)).unwrap_or(u8::MAX),
         weight: target.weight,
     });
     places.map(Some).collect()
 }
 
 /// The rung of Istio's ladder, gaps included.
-fn step(setting: Option<&LocalitySetting>, origin: Origin<'_>, target: &Target<'_>) -> usize {
-    let priority = setting.map_or(&[][..], |setting| &setting.failover_priority);
-    if !priority.is_empty() {
-        let met = priority.iter().take_while(|label| is_met(label, origin, target)).count();
-        return priority.len() - met;
-    }
-    let (own, other) = (origin.locality, target.locality);
+fn step(setting: Option<&LocalitySetting>, origin: Whereabouts<'_>, target: &Target<'_>) -> usize {
+    let (own, other) = (origin.locality, target.at.locality);
     if own.region != other.region {
         let failover = setting.map_or(&[][..], |setting| &setting.failover);
         let mut from_us = failover.iter().filter(|rule| *rule.from == *own.region);
@@ -87,24 +126,31 @@ fn step(setting: Option<&LocalitySetting>, origin: Origin<'_>, target: &Target<'
     }
 }
 
-/// `key=value` of `failoverPriority` asks for that value, `key` for our own.
-fn is_met(label: &str, origin: Origin<'_>, target: &Target<'_>) -> bool {
-    let theirs = |key: &str| value(key, target.locality, target.labels);
-    match label.split_once('=') {
-        Some((key, wanted)) => theirs(key) == wanted,
-        None => theirs(label) == value(label, origin.locality, origin.labels),
-    }
+/// How many labels are left from the first that an endpoint does not meet. `key=value` of
+/// `failoverPriority` asks for that value, `key` for our own.
+fn unmet(priority: &[impl AsRef<str>], origin: Whereabouts<'_>, target: &Target<'_>) -> usize {
+    let is_met = |label: &str| match label.split_once('=') {
+        Some((key, wanted)) => value(key, target.at) == wanted,
+        None => {
+            let (own, theirs) = (value(label, origin), value(label, target.at));
+            // As everywhere else, an unknown network is no other network.
+            own == theirs || (label == NETWORK && (own.is_empty() || theirs.is_empty()))
+        }
+    };
+    priority.len() - priority.iter().take_while(|label| is_met(label.as_ref())).count()
 }
 
 /// A label of a workload; where it runs counts as labels, as in Istio.
-fn value<'a>(key: &str, locality: &'a Locality, labels: &'a Labels) -> &'a str {
+fn value<'a>(key: &str, at: Whereabouts<'a>) -> &'a str {
     let known = match key {
-        "topology.kubernetes.io/region" => &locality.region,
-        "topology.kubernetes.io/zone" => &locality.zone,
-        "topology.istio.io/subzone" => &locality.subzone,
+        REGION => &at.locality.region,
+        ZONE => &at.locality.zone,
+        SUBZONE => &at.locality.subzone,
+        HOSTNAME => at.node,
+        NETWORK => at.network,
         _ => "",
     };
-    if known.is_empty() { labels.get(key).unwrap_or_default() } else { known }
+    if known.is_empty() { at.labels.get(key).unwrap_or_default() } else { known }
 }
 
 /// Weights by `distribute`: each pattern's share is divided among its endpoints by their own
@@ -114,7 +160,7 @@ fn shared_out(rule: &Distribute, targets: &[Target<'_>]) -> Vec<Option<Place>> {
     shares.sort_by_key(|(to, _)| std::cmp::Reverse((to.split('/').count(), to.len())));
     let share_of = |target: &Target<'_>| {
         let mut of = shares.iter().enumerate();
-        of.find(|(_, (to, _))| matches(target.locality, to)).map(|(at, _)| at)
+        of.find(|(_, (to, _))| matches(target.at.locality, to)).map(|(at, _)| at)
     };
     let chosen: Vec<Option<usize>> = targets.iter().map(share_of).collect();
     let mut sums = vec![0u64; shares.len()];
@@ -144,86 +190,4 @@ fn matches(locality: &Locality, pattern: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OWN: &str = "eu/a/1";
-
-    /// Tier and weight of endpoints in these localities: `eu/a/1` or, with a weight, `eu/a/1=3`.
-    fn check(setting: &str, targets: &[&str], expected: &[Option<(u8, u32)>]) {
-        let read: LocalitySetting = serde_norway::from_str(setting).expect("localityLbSetting");
-        assert_eq!(found(OWN, Some(&read), true, targets), expected, "{setting} {targets:?}");
-    }
-
-    fn found(
-        own: &str,
-        setting: Option<&LocalitySetting>,
-        detects: bool,
-        targets: &[&str],
-    ) -> Vec<Option<(u8, u32)>> {
-        let labels: Labels = [("version", "v1")].into_iter().collect();
-        let localities: Vec<(Locality, u32)> = targets
-            .iter()
-            .map(|text| match text.split_once('=') {
-                Some((locality, weight)) => {
-                    (Locality::parse(locality), weight.parse().expect("a weight"))
-                }
-                None => (Locality::parse(text), 1),
-            })
-            .collect();
-        let targets: Vec<Target<'_>> = localities
-            .iter()
-            .map(|(locality, weight)| Target { locality, labels: &labels, weight: *weight })
-            .collect();
-        let origin = Origin { locality: &Locality::parse(own), labels: &labels };
-        let places = places(setting, detects, origin, &targets);
-        places.into_iter().map(|place| place.map(|place| (place.tier, place.weight))).collect()
-    }
-
-    fn tiers<const N: usize>(tiers: [u8; N]) -> [Option<(u8, u32)>; N] {
-        tiers.map(|tier| Some((tier, 1)))
-    }
-
-    const FIVE: [&str; 5] = ["us/x/1", "eu/a/1", "eu/a/2", "eu/b/1", ""];
-
-    #[test]
-    fn the_nearest_come_first_without_gaps() {
-        check("{}", &FIVE, &tiers([3, 0, 1, 2, 3]));
-        check("{enabled: true}", &["us/x/1", "eu/b/1"], &tiers([1, 0]));
-        check("{enabled: false}", &FIVE, &tiers([0; 5]));
-    }
-
-    #[test]
-    fn there_are_no_tiers_without_outlier_detection_or_an_own_locality() {
-        assert_eq!(found(OWN, None, false, &FIVE), tiers([0; 5]));
-        assert_eq!(found("", None, true, &FIVE), tiers([0; 5]));
-        assert_eq!(found(OWN, None, true, &FIVE), tiers([3, 0, 1, 2, 3]));
-    }
-
-    #[test]
-    fn failover_puts_one_region_before_the_others() {
-        let regions = ["eu/a/1", "us/x/1", "asia/y/1"];
-        check("{failover: [{from: eu, to: asia}]}", &regions, &tiers([0, 2, 1]));
-        check("{failover: [{from: us, to: asia}]}", &regions, &tiers([0, 1, 1]));
-    }
-
-    #[test]
-    fn failover_priority_counts_from_the_first_label_that_differs() {
-        let region = "failoverPriority: [topology.kubernetes.io/region";
-        check(&format!("{{{region}]}}"), &FIVE, &tiers([1, 0, 0, 0, 1]));
-        let both = format!("{{{region}, topology.kubernetes.io/zone]}}");
-        check(&both, &FIVE, &tiers([2, 0, 0, 1, 2]));
-        let third = format!("{{{region}, version=v2, topology.kubernetes.io/zone]}}");
-        check(&third, &FIVE, &tiers([1, 0, 0, 0, 1]));
-    }
-
-    #[test]
-    fn distribute_divides_shares_by_weight_and_drops_the_rest() {
-        let setting = "{distribute: [{from: us/*, to: {us/*: 100}}, \
-                       {from: eu/a/*, to: {'eu/*': 20, 'eu/a/*': 80}}]}";
-        let shares = [None, Some((0, 600_000)), Some((0, 200_000)), Some((0, 200_000)), None];
-        check(setting, &["us/x/1", "eu/a/1=3", "eu/a/2=1", "eu/b/1", ""], &shares);
-        let other = "{distribute: [{from: us/*, to: {us/*: 100}}]}";
-        check(other, &FIVE, &tiers([0; 5]));
-    }
-}
+mod tests;

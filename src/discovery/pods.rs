@@ -61,13 +61,15 @@ impl<'a> KnownLabels<'a> {
 pub(super) fn candidate<'w>(
     address: SocketAddr,
     pod: Option<(&'w Pod, KnownLabels<'w>)>,
-    (namespace, node): (&'w str, Option<&str>),
+    (namespace, node): (&'w str, Option<&'w str>),
     world: &World,
     pools: &mut Pools,
 ) -> Candidate<'w> {
     let node = pod.and_then(|(pod, _)| pod.spec.node_name.as_deref()).or(node);
     let locality = locality(pod.and_then(|(_, labels)| labels.locality), node, world);
     let locality = pools.localities.share(locality);
+    let of_pod = network(pod.and_then(|(_, labels)| labels.network), world);
+    let (node, network) = (node.unwrap_or_default(), pools.strings.share(of_pod));
     let Some((pod, labels)) = pod else {
         return Candidate {
             address,
@@ -77,6 +79,8 @@ pub(super) fn candidate<'w>(
             instance: pools.strings.share(""),
             labels: Cow::Owned(Labels::default()),
             namespace,
+            node,
+            network,
             evidence: Evidence::None,
         };
     };
@@ -88,6 +92,8 @@ pub(super) fn candidate<'w>(
         instance: Arc::clone(&pod.meta.name),
         labels: Cow::Borrowed(&pod.meta.labels),
         namespace,
+        node,
+        network,
         // Pods of Istio 1.1 to 1.4 have no label.
         evidence: Evidence::from_label(labels.tls_mode, || {
             pod.meta.annotations.get("sidecar.istio.io/status").is_some()

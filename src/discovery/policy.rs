@@ -1,9 +1,8 @@
 //! What a DestinationRule's `trafficPolicy` comes to for one port of one subset.
 //!
-//! Pure. As in Istio a subset's block (`connectionPool`, `loadBalancer`,
-//! `outlierDetection`, `tls`) replaces the
-//! rule's block, and an entry of `portLevelSettings` replaces all blocks of its level: what it does
-//! not set has its default. Must not know: how the rule was found.
+//! Pure. As in Istio a subset's block (`connectionPool`, `loadBalancer`, `outlierDetection`, `tls`)
+//! replaces the rule's block, and an entry of `portLevelSettings`, found by the *service* port,
+//! replaces all blocks of its level: what it does not set has its default. Must not know: how the rule was found.
 
 use std::time::Duration;
 
@@ -18,13 +17,16 @@ use crate::{
         kinds::{
             DestinationRule,
             destination_rule::{
-                ClientTls, ClientTlsMode, ConnectionPool, LoadBalancer, LocalitySetting,
-                OutlierDetection, SimpleBalance, TrafficPolicy,
+                ClientTls, ClientTlsMode, ConnectionPool, ConsistentHash, LoadBalancer,
+                LocalitySetting, OutlierDetection, SimpleBalance, TcpKeepalive, TrafficPolicy,
             },
         },
     },
-    routing::{Balance, Keepalive, Outlier, Policy},
+    routing::{Balance, Keepalive, Outlier, Policy, Warmup},
 };
+
+/// Istio's default of `minimumRingSize`.
+const RING_MINIMUM: u32 = 1024;
 
 /// What the rule says where it says something, and the gateway's own defaults where not.
 #[derive(Clone, Debug)]
@@ -39,6 +41,8 @@ pub(super) struct Merged<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Defaults<'a> {
     pub(super) connect_timeout: Duration,
+    /// From the mesh's ConfigMap.
+    pub(super) keepalive: Option<TcpKeepalive>,
     pub(super) outlier: Option<&'a Outlier>,
 }
 
@@ -71,32 +75,48 @@ pub(super) fn merge<'a>(
             of_port: top.of_port,
         }
     };
+    let balance = balancer.map(balance).unwrap_or_default();
     let policy = Policy {
-        balance: balancer.map(balance).unwrap_or_default(),
+        balance,
+        warmup: balancer.and_then(|balancer| warmup(balancer, balance)),
         outlier: outlier.map(outlier::translate).or_else(|| defaults.outlier.cloned()),
-        ..pooled(pool, defaults.connect_timeout)
+        ..pooled(pool, defaults)
     };
     let locality = balancer.and_then(|balancer| balancer.locality_lb_setting.as_ref());
     Merged { policy, locality, detects: outlier.is_some() }
 }
 
 /// The limits of connections alone.
-fn pooled(pool: Option<&ConnectionPool>, connect_timeout: Duration) -> Policy {
-    let unlimited = Policy { connect_timeout, ..Policy::default() };
+fn pooled(pool: Option<&ConnectionPool>, defaults: Defaults<'_>) -> Policy {
+    let Defaults { connect_timeout, keepalive, .. } = defaults;
+    let of_mesh = keepalive.map(|mesh| merged_keepalive(TcpKeepalive::default(), mesh));
+    let unlimited = Policy { connect_timeout, keepalive: of_mesh, ..Policy::default() };
     let Some(tcp) = pool.map(|pool| &pool.tcp) else { return unlimited };
-    // As in Istio, zero means "not set" in all of these.
-    let set = |duration: Option<Duration>| duration.filter(|duration| !duration.is_zero());
     Policy {
         max_connections: tcp.max_connections.filter(|max| *max != 0),
         connect_timeout: set(tcp.connect_timeout).unwrap_or(connect_timeout),
-        keepalive: tcp.tcp_keepalive.map(|keepalive| Keepalive {
-            time: set(keepalive.time),
-            interval: set(keepalive.interval),
-            probes: keepalive.probes.filter(|probes| *probes != 0),
-        }),
+        keepalive: match tcp.tcp_keepalive {
+            Some(of_rule) => Some(merged_keepalive(of_rule, keepalive.unwrap_or_default())),
+            None => of_mesh,
+        },
         idle_timeout: set(tcp.idle_timeout),
         max_duration: set(tcp.max_connection_duration),
         ..unlimited
+    }
+}
+
+/// As in Istio, zero means "not set" in all of these.
+fn set(duration: Option<Duration>) -> Option<Duration> {
+    duration.filter(|duration| !duration.is_zero())
+}
+
+/// The rule's values, and where it has none those of the mesh.
+fn merged_keepalive(rule: TcpKeepalive, mesh: TcpKeepalive) -> Keepalive {
+    let probes = |keepalive: TcpKeepalive| keepalive.probes.filter(|probes| *probes != 0);
+    Keepalive {
+        time: set(rule.time).or(set(mesh.time)),
+        interval: set(rule.interval).or(set(mesh.interval)),
+        probes: probes(rule).or(probes(mesh)),
     }
 }
 
@@ -119,6 +139,9 @@ fn blocks(policy: Option<&TrafficPolicy>, port: u16) -> Blocks<'_> {
 }
 
 fn balance(balancer: &LoadBalancer) -> Balance {
+    if let Some(hash) = &balancer.consistent_hash {
+        return hashed(hash);
+    }
     match balancer.simple {
         Some(SimpleBalance::Random) => Balance::Random,
         Some(SimpleBalance::RoundRobin) => Balance::RoundRobin,
@@ -130,6 +153,38 @@ fn balance(balancer: &LoadBalancer) -> Balance {
         )
         | None => Balance::LeastRequest,
     }
+}
+
+/// By the source's address, as Istio has it: with a ring unless Maglev is written. A key of HTTP is
+/// never seen here, and without a key Envoy's tables draw at random.
+fn hashed(hash: &ConsistentHash) -> Balance {
+    let written = |size: Option<u32>| size.filter(|size| *size != 0);
+    match hash.maglev {
+        _ if !hash.use_source_ip => Balance::Random,
+        Some(maglev) => Balance::Maglev { table_size: written(maglev.table_size) },
+        None => {
+            let of_ring = hash.ring_hash.and_then(|ring| ring.minimum_ring_size);
+            let minimum = written(of_ring).or(written(hash.minimum_ring_size));
+            Balance::RingHash { minimum: minimum.unwrap_or(RING_MINIMUM) }
+        }
+    }
+}
+
+/// Slow start, with Envoy's defaults. As in Envoy, chance and hashes know none.
+fn warmup(balancer: &LoadBalancer, balance: Balance) -> Option<Warmup> {
+    if !matches!(balance, Balance::LeastRequest | Balance::RoundRobin) {
+        return None;
+    }
+    let written = balancer.warmup.as_ref();
+    let window = set(written.map_or(balancer.warmup_duration_secs, |warmup| warmup.duration))?;
+    let minimum = written.and_then(|warmup| warmup.minimum_percent).unwrap_or(10.0);
+    let aggression = written.and_then(|warmup| warmup.aggression).unwrap_or(1.0);
+    // Validated to be 0 to 100 and 1 to 1,000,000: these conversions lose only fractions.
+    Some(Warmup {
+        window,
+        minimum_percent: minimum.clamp(0.0, 100.0) as u8,
+        aggression_percent: (aggression * 100.0).clamp(100.0, 1e8) as u32,
+    })
 }
 
 /// What one level says of TLS towards `port`: the port's entry, if it says anything, else the
@@ -162,19 +217,21 @@ pub(super) fn remarks(rule: &DestinationRule, findings: &mut Vec<Finding>) {
         findings.push(Finding::new(Kind::DestinationRule, &rule.meta, field, message));
     };
     for balancer in balancers {
-        if balancer.consistent_hash.is_some() {
-            let message = "is treated as LEAST_REQUEST";
+        let hash = balancer.consistent_hash.as_ref();
+        if hash.is_some_and(|hash| !hash.use_source_ip) {
+            let message = "only useSourceIp can be seen here, HTTP cannot: endpoints are drawn at \
+                           random, as by Envoy";
             note("trafficPolicy.loadBalancer.consistentHash", message);
         }
         if balancer.simple == Some(SimpleBalance::Passthrough) {
             let message = "PASSTHROUGH has no meaning on a gateway: LEAST_REQUEST is used";
             note("trafficPolicy.loadBalancer.simple", message);
         }
-        if balancer.warmup.is_some() || balancer.warmup_duration_secs.is_some() {
-            note(
-                "trafficPolicy.loadBalancer.warmup",
-                "is not applied: a new endpoint is as any other",
-            );
+        let warms = balancer.warmup.is_some() || balancer.warmup_duration_secs.is_some();
+        if warms && warmup(balancer, balance(balancer)).is_none() {
+            let message = "has no effect with this algorithm, as in Envoy: LEAST_REQUEST and \
+                           ROUND_ROBIN warm up";
+            note("trafficPolicy.loadBalancer.warmup", message);
         }
     }
 }

@@ -5,8 +5,8 @@
 use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 
 use super::{
-    Finding, Identity, Place, Reason, Visibility, address,
-    facts::{Candidate, Evidence, Facts, PortFacts},
+    Finding, Identity, Place, Reason, address,
+    facts::{Candidate, Distribution, Evidence, Facts, PortFacts},
     names,
     pods::{self, KnownLabels},
     pool::Pools,
@@ -49,8 +49,10 @@ pub(super) fn facts<'w>(
             namespace: reader.pools.strings.share(&*meta.namespace),
             kind: ServiceKind::ServiceEntry,
         },
-        visibility: Visibility::new(&spec.export_to, &meta.namespace),
+        visibility: world.mesh.entry_visibility(entry),
         ports,
+        distribution: Distribution::read(None, meta),
+        hostnames: Vec::new(),
         findings: Vec::new(),
     })
 }
@@ -80,6 +82,12 @@ pub(super) fn findings(entry: &ServiceEntry) -> Vec<Finding> {
 /// The labels of a WorkloadEntry: those of its metadata go before those of its spec.
 pub(super) fn labels_of(entry: &WorkloadEntry) -> Labels {
     entry.spec.labels.iter().chain(entry.meta.labels.iter()).collect()
+}
+
+/// False for a workload that says so, and for one whose health is checked and not yet known.
+fn is_healthy(entry: &WorkloadEntry) -> bool {
+    let checked = || entry.meta.annotations.get("proxy.istio.io/health-checks-enabled");
+    entry.healthy.unwrap_or_else(|| checked() != Some("true"))
 }
 
 struct Reader<'w, 'p> {
@@ -127,7 +135,7 @@ impl<'w> Reader<'w, '_> {
             if !labels.matches(&selector.labels) {
                 continue;
             }
-            if entry.healthy == Some(false) {
+            if !is_healthy(entry) {
                 facts.leave_out(place(&entry.spec, port), Reason::NotReady);
             } else {
                 self.workload(&entry.spec, (&entry.meta, Cow::Owned(labels)), port, facts);
@@ -219,6 +227,7 @@ impl<'w> Reader<'w, '_> {
         if let Some(reason) = reason {
             return facts.leave_out(Place::Address(address), reason);
         }
+        let network = self.pools.strings.share(network);
         let locality = workload.locality.as_deref().map(Locality::parse).unwrap_or_default();
         facts.candidates.push(Candidate {
             address,
@@ -229,6 +238,8 @@ impl<'w> Reader<'w, '_> {
             evidence: Evidence::from_label(known.tls_mode, || workload.service_account.is_some()),
             labels,
             namespace: &meta.namespace,
+            node: "",
+            network,
         });
     }
 }

@@ -27,6 +27,10 @@ mod explanations;
 mod localities;
 /// Exposure and mesh TLS: Istio's matrix.
 mod matrix;
+/// The mesh's ConfigMap.
+mod mesh;
+/// Names of single pods of headless Services.
+mod per_pod;
 /// DestinationRules: which is in force, and what it comes to.
 mod rules;
 
@@ -93,7 +97,7 @@ fn object(value: Value) -> Object {
         };
     }
     let mut object = read!(Service EndpointSlice Endpoints Pod Node Namespace Gateway ServiceEntry
-        DestinationRule WorkloadEntry PeerAuthentication EnvoyFilter);
+        DestinationRule WorkloadEntry PeerAuthentication EnvoyFilter ConfigMap);
     // As the parser does: these live in no namespace.
     match &mut object {
         Object::Node(node) => Arc::make_mut(node).meta.namespace = "".into(),

@@ -35,12 +35,18 @@ impl Visibility {
         visibility
     }
 
-    /// Reads the annotation of a Service. An entry that cannot be read shows it to nobody; the
-    /// second value names it.
+    /// The same, with the list that an empty one stands for.
     #[must_use]
-    pub fn of_service(meta: &Meta) -> (Self, Option<String>) {
+    pub fn or(list: &[ExportTo], default: &[ExportTo], namespace: &str) -> Self {
+        Self::new(if list.is_empty() { default } else { list }, namespace)
+    }
+
+    /// Reads the annotation of a Service. An entry that cannot be read shows it to nobody; the
+    /// second value names it. Without an annotation `default` holds.
+    #[must_use]
+    pub fn of_service(meta: &Meta, default: &[ExportTo]) -> (Self, Option<String>) {
         let Some(text) = meta.annotations.get(ANNOTATION) else {
-            return (Self::new(&[], &meta.namespace), None);
+            return (Self::new(default, &meta.namespace), None);
         };
         let mut list = Vec::new();
         let mut unread = None;
@@ -50,7 +56,7 @@ impl Visibility {
                 ExportTo::Nobody
             }));
         }
-        (Self::new(&list, &meta.namespace), unread)
+        (Self::or(&list, default, &meta.namespace), unread)
     }
 
     /// True when an object in `namespace` sees it.
@@ -74,7 +80,7 @@ mod tests {
         let yaml =
             format!("{{name: a, namespace: own, annotations: {{{ANNOTATION}: '{annotation}'}}}}");
         let meta: Meta = serde_norway::from_str(&yaml).expect("metadata");
-        let (seen, _) = Visibility::of_service(&meta);
+        let (seen, _) = Visibility::of_service(&meta, &[]);
         let found = (seen.visible_to("own"), seen.visible_to("other"), seen.private_to("own"));
         assert_eq!(found, (own, other, private), "{annotation}");
     }

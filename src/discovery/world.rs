@@ -8,14 +8,16 @@ use std::{collections::HashMap, hash::Hash, net::IpAddr, sync::Arc};
 use ahash::RandomState;
 
 use super::{
+    Identity,
     facts::NETWORK,
+    mesh::Mesh,
     names::Names,
     objects::{ByName, Objects, age},
 };
 use crate::{
     manifests::kinds::{
-        DestinationRule, EndpointSlice, Endpoints, EnvoyFilter, Gateway, Namespace, Node,
-        PeerAuthentication, Pod, Service, ServiceEntry, WorkloadEntry, pod::Phase,
+        ConfigMap, DestinationRule, EndpointSlice, Endpoints, EnvoyFilter, Gateway, Namespace,
+        Node, PeerAuthentication, Pod, Service, ServiceEntry, WorkloadEntry, pod::Phase,
     },
     routing::{Host, HostPattern},
 };
@@ -25,7 +27,8 @@ use crate::{
 pub(super) struct World {
     /// `.svc.cluster.local`.
     domain: String,
-    root_namespace: String,
+    /// The mesh's defaults.
+    pub(super) mesh: Mesh,
     /// The cluster's own network: a label of the mesh's root namespace; empty when unknown.
     network: Box<str>,
     pub(super) services: Objects<Service>,
@@ -39,6 +42,7 @@ pub(super) struct World {
     pub(super) destination_rules: Objects<DestinationRule>,
     pub(super) peer_authentications: Objects<PeerAuthentication>,
     pub(super) envoy_filters: Objects<EnvoyFilter>,
+    pub(super) config_maps: Objects<ConfigMap>,
     pub(super) slices: Objects<EndpointSlice>,
     slices_of: ByName<ByName<Vec<Arc<EndpointSlice>>>>,
     entries_of: HashMap<Host, Vec<Arc<ServiceEntry>>, RandomState>,
@@ -66,12 +70,22 @@ pub(super) enum Definition<'w> {
 
 impl World {
     /// An empty world.
-    pub(super) fn new(cluster_domain: &str, root_namespace: &str) -> Self {
+    pub(super) fn new(identity: &Identity) -> Self {
         Self {
-            domain: format!(".svc.{}", cluster_domain.to_ascii_lowercase()),
-            root_namespace: root_namespace.to_owned(),
+            domain: format!(".svc.{}", identity.cluster_domain.to_ascii_lowercase()),
+            mesh: Mesh::new(&Objects::default(), identity),
             ..Self::default()
         }
+    }
+
+    /// Reads the mesh's ConfigMap again; true when it says something else than before.
+    pub(super) fn read_mesh(&mut self, identity: &Identity) -> bool {
+        let mesh = Mesh::new(&self.config_maps, identity);
+        let changed = std::mem::replace(&mut self.mesh, mesh) != self.mesh;
+        if changed {
+            self.read_network();
+        }
+        changed
     }
 
     /// The host of a Service.
@@ -89,11 +103,8 @@ impl World {
     /// are preferred. The rest is what it puts in the shade.
     pub(super) fn definition(&self, host: &str, own_namespace: &str) -> Option<Definition<'_>> {
         let mut entries: Vec<_> = self.entries_of.get(host).into_iter().flatten().collect();
-        let rank = |entry: &ServiceEntry| {
-            let list = &entry.spec.export_to;
-            let visible = super::Visibility::new(list, &entry.meta.namespace);
-            !visible.visible_to(own_namespace)
-        };
+        let rank =
+            |entry: &ServiceEntry| !self.mesh.entry_visibility(entry).visible_to(own_namespace);
         entries.sort_by(|a, b| (rank(a), age(&a.meta)).cmp(&(rank(b), age(&b.meta))));
         let service = self.service_of(host).and_then(|(ns, name)| self.services.get(ns, name));
         if let Some(service) = service.filter(|service| is_served(service)) {
@@ -145,7 +156,7 @@ impl World {
 
     /// Reads the cluster's network again; true when it is another than before.
     pub(super) fn read_network(&mut self) -> bool {
-        let root = self.namespaces.get("", &self.root_namespace);
+        let root = self.namespaces.get("", &self.mesh.root_namespace);
         let label = root.and_then(|namespace| namespace.meta.labels.get(NETWORK));
         let network = label.unwrap_or_default().into();
         std::mem::replace(&mut self.network, network) != self.network
@@ -153,7 +164,7 @@ impl World {
 
     /// True for the mesh's root namespace.
     pub(super) fn is_root(&self, namespace: &str) -> bool {
-        self.root_namespace == namespace
+        *self.mesh.root_namespace == *namespace
     }
 
     /// What names endpoints that depend on this pod, by its name or its addresses.

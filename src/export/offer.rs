@@ -16,7 +16,7 @@ use crate::{
         Changes, Kind, ObjectRef, Store,
         kinds::{Labels, Meta, Service, ServiceEntry, service::Transport, service_entry::Protocol},
     },
-    routing::{self, ServiceRoutes, SharedTable, SubsetKey},
+    routing::{self, Host, ServiceRoutes, SharedTable, SubsetKey},
 };
 
 mod port;
@@ -98,7 +98,7 @@ impl Reader {
         let broken = problems.iter().any(|p| p.severity == crate::manifests::Severity::Error);
         let mut view = View { broken, ..View::default() };
         let services = objects.services.iter().filter(|service| self.wanted.covers(&service.meta));
-        let services = services.map(|service| self.of_service(service));
+        let services = services.flat_map(|service| self.of_service(service));
         // Few ServiceEntries are for others: only those that are asked for by their annotation.
         let entries = objects
             .service_entries
@@ -128,7 +128,25 @@ impl Reader {
         format!("{}.{}.svc.{domain}", service.name, service.namespace).to_ascii_lowercase()
     }
 
-    fn of_service(&self, service: &Service) -> Result<Candidate, Remark> {
+    /// A Service under its own host, and its pods that have names of their own.
+    fn of_service(&self, service: &Service) -> Vec<Result<Candidate, Remark>> {
+        let whole = match self.whole(service) {
+            Ok(whole) => whole,
+            Err(remark) => return vec![Err(remark)],
+        };
+        let of_pod = |host: &Host| {
+            let host = host.as_str().to_owned();
+            let asked = self.catalog.exposure().alias(&host)?;
+            let fits = asked.len() <= HOST_BYTES_MAX && asked.split('.').all(is_label);
+            let (reference, ports) = (whole.reference.clone(), whole.ports.clone());
+            fits.then_some(Ok(Candidate { reference, asked, host, ports }))
+        };
+        let pods = self.catalog.pods_of(&whole.host);
+        let pods: Vec<_> = pods.iter().filter_map(of_pod).collect();
+        std::iter::once(Ok(whole)).chain(pods).collect()
+    }
+
+    fn whole(&self, service: &Service) -> Result<Candidate, Remark> {
         let Meta { namespace, name, .. } = &service.meta;
         let (kind, namespace, name) = (Kind::Service, Arc::clone(namespace), Arc::clone(name));
         let reference = ObjectRef { kind, namespace, name };
@@ -138,6 +156,10 @@ impl Reader {
         if !fit || asked.len() > HOST_BYTES_MAX {
             let why = "its name and namespace cannot be a host, an object and a file of others";
             return Err(Remark::error(self.said(&reference, why)));
+        }
+        if self.catalog.is_cluster_local(&host) {
+            let why = "the mesh's ConfigMap has it as clusterLocal";
+            return Err(Remark::note(self.said(&reference, why)));
         }
         let tcp = service.spec.ports.iter().filter(|port| port.protocol == Transport::Tcp);
         Ok(Candidate { reference, asked, host, ports: tcp.map(Port::from).collect() })

@@ -7,7 +7,7 @@
 use std::{
     future::poll_fn,
     io,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
@@ -145,7 +145,8 @@ impl Dialer {
     ) -> Result<Dialled, Outcome> {
         let mut last = Outcome::NoEndpoint;
         loop {
-            let Some(lease) = self.pick(worker) else { return Err(last) };
+            let source = report.connection().peer().ip();
+            let Some(lease) = self.pick(worker, source) else { return Err(last) };
             report.trying(lease.endpoint());
             let patience = if self.has_better(lease.endpoint()) {
                 self.deadline.min(Instant::now() + self.try_timeout)
@@ -177,7 +178,7 @@ impl Dialer {
         }
     }
 
-    fn pick(&mut self, worker: &Worker) -> Option<Lease> {
+    fn pick(&mut self, worker: &Worker, source: IpAddr) -> Option<Lease> {
         // The first pick follows the look at the set; the next may come seconds later.
         let is_first = self.tried.is_empty();
         if !is_first && !self.follow(worker) {
@@ -185,7 +186,8 @@ impl Dialer {
         }
         let (tried, turn, random) = (&*self.tried, self.turn, worker.random());
         let now = Instant::now().into_std();
-        let (index, lease) = self.set.pick(Pick { tried, turn, random, now })?;
+        let pick = Pick { tried, turn, random, source: Some(source), now };
+        let (index, lease) = self.set.pick(pick)?;
         self.tried.push(index);
         Some(lease)
     }

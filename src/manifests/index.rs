@@ -5,8 +5,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::kinds::{
-    DestinationRule, EndpointSlice, Endpoints, EnvoyFilter, Gateway, Kind, Namespace, Node, Object,
-    ObjectRef, PeerAuthentication, Pod, Service, ServiceEntry, WorkloadEntry,
+    ConfigMap, DestinationRule, EndpointSlice, Endpoints, EnvoyFilter, Gateway, Kind, Namespace,
+    Node, Object, ObjectRef, PeerAuthentication, Pod, Service, ServiceEntry, WorkloadEntry,
 };
 
 /// Objects of one kind, by namespace and name, in that order. Node and Namespace have the empty
@@ -123,6 +123,7 @@ objects!(
     workload_entries: WorkloadEntry,
     peer_authentications: PeerAuthentication,
     envoy_filters: EnvoyFilter,
+    config_maps: ConfigMap,
 );
 
 impl Objects {

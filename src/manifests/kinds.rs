@@ -8,6 +8,7 @@
 use std::{fmt, sync::Arc};
 
 pub mod budget;
+pub mod config_map;
 pub mod destination_rule;
 pub mod endpoints;
 pub mod envoy_filter;
@@ -23,6 +24,7 @@ pub mod service;
 pub mod service_entry;
 pub mod tree;
 
+pub use config_map::ConfigMap;
 pub use destination_rule::DestinationRule;
 pub use endpoints::{EndpointSlice, Endpoints};
 pub use envoy_filter::EnvoyFilter;
@@ -102,6 +104,7 @@ kinds!(
     WorkloadEntry,
     PeerAuthentication,
     EnvoyFilter,
+    ConfigMap,
 );
 
 impl Kind {
@@ -117,7 +120,12 @@ impl Kind {
     #[must_use]
     pub fn api_versions(self) -> &'static [&'static str] {
         match self {
-            Self::Service | Self::Endpoints | Self::Pod | Self::Node | Self::Namespace => &["v1"],
+            Self::Service
+            | Self::Endpoints
+            | Self::Pod
+            | Self::Node
+            | Self::Namespace
+            | Self::ConfigMap => &["v1"],
             Self::EndpointSlice => &["discovery.k8s.io/v1"],
             Self::Gateway
             | Self::ServiceEntry
@@ -195,7 +203,8 @@ mod tests {
             ("networking.istio.io/v1", "ServiceEntry", Some(Kind::ServiceEntry)),
             ("gateway.networking.k8s.io/v1", "Gateway", None),
             ("security.istio.io/v1beta1", "PeerAuthentication", Some(Kind::PeerAuthentication)),
-            ("v1", "ConfigMap", None),
+            ("v1", "ConfigMap", Some(Kind::ConfigMap)),
+            ("v1", "Secret", None),
             ("", "", None),
         ] {
             assert_eq!(Kind::parse(api_version, kind), expected, "{api_version} {kind}");

@@ -12,6 +12,16 @@ pub enum Balance {
     RoundRobin,
     /// Weighted chance.
     Random,
+    /// `consistentHash` by source address, with Maglev's table.
+    Maglev {
+        /// `maglev.tableSize`, a prime number; `None`: as large as the set needs.
+        table_size: Option<u32>,
+    },
+    /// `consistentHash` by source address, with a ring.
+    RingHash {
+        /// `minimumRingSize`.
+        minimum: u32,
+    },
 }
 
 impl Balance {
@@ -22,7 +32,15 @@ impl Balance {
             Self::LeastRequest => "LEAST_REQUEST",
             Self::RoundRobin => "ROUND_ROBIN",
             Self::Random => "RANDOM",
+            Self::Maglev { .. } => "MAGLEV",
+            Self::RingHash { .. } => "RING_HASH",
         }
+    }
+
+    /// True when the source decides.
+    #[must_use]
+    pub fn is_by_source(self) -> bool {
+        matches!(self, Self::Maglev { .. } | Self::RingHash { .. })
     }
 }
 
@@ -30,7 +48,7 @@ impl Balance {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
     /// At least 1.
-    pub(super) weight: u32,
+    pub(super) weight: u64,
     /// Live connections.
     pub(super) connections: u32,
 }
@@ -57,7 +75,10 @@ pub(super) fn choose(
         }
     };
     match balance {
-        Balance::Random => draw(random, &eligible),
+        // Without a source there is nothing to decide by, as in Envoy without a hash.
+        Balance::Random | Balance::Maglev { .. } | Balance::RingHash { .. } => {
+            draw(random, &eligible)
+        }
         Balance::RoundRobin if uniform => next_from(len, turn % (len as u64).max(1), &eligible),
         // A weighted turn is a draw whose "randomness" is evenly spread instead of random:
         // multiples of the golden ratio leave no bunches and give each its share of the line.
@@ -70,8 +91,8 @@ pub(super) fn choose(
             };
             let (a, b) = (candidate(first), candidate(second));
             // connections / weight, compared without division; +1 so that weight counts at zero.
-            let load_a = (u64::from(a.connections) + 1) * u64::from(b.weight);
-            let load_b = (u64::from(b.connections) + 1) * u64::from(a.weight);
+            let load_a = (u64::from(a.connections) + 1).saturating_mul(b.weight);
+            let load_b = (u64::from(b.connections) + 1).saturating_mul(a.weight);
             Some(if load_b < load_a { second } else { first })
         }
     }
@@ -90,7 +111,7 @@ fn draw_by_weight(
     eligible: &dyn Fn(usize) -> bool,
     random: u64,
 ) -> Option<usize> {
-    let weight = |i| if eligible(i) { u64::from(candidate(i).weight.max(1)) } else { 0 };
+    let weight = |i| if eligible(i) { candidate(i).weight.max(1) } else { 0 };
     let mut left = scale(random, (0..len).map(weight).sum());
     (0..len).find(|&i| {
         let w = weight(i);
@@ -110,7 +131,7 @@ pub(super) fn scale(random: u64, range: u64) -> u64 {
 mod tests {
     use super::*;
 
-    fn spread(balance: Balance, weights: &[u32], connections: &[u32], n: u64) -> Vec<u64> {
+    fn spread(balance: Balance, weights: &[u64], connections: &[u32], n: u64) -> Vec<u64> {
         let mut hits = vec![0; weights.len()];
         let mut state = 7u64;
         for turn in 0..n {

@@ -29,6 +29,9 @@ pub struct Endpoint {
     pub workload: Arc<Workload>,
     /// The pod's or entry's own name, for people; empty when unknown.
     pub instance: Arc<str>,
+    /// When it joined a service that was there already; `None`: it was there from the start, and
+    /// is as warm as the others.
+    pub added: Option<Instant>,
     /// Live counters.
     pub state: Arc<EndpointState>,
 }

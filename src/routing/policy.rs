@@ -4,13 +4,15 @@
 
 use std::time::Duration;
 
-use super::{Balance, Outlier};
+use super::{Balance, Outlier, Warmup};
 
 /// Connection policy of an endpoint set; shared by the sets it is equal for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
     /// How an endpoint is picked.
     pub balance: Balance,
+    /// How a new endpoint comes to its share; `None`: it has it at once.
+    pub warmup: Option<Warmup>,
     /// `connectionPool.tcp.maxConnections`: live connections of the set, over all workers.
     pub max_connections: Option<u32>,
     /// `connectionPool.tcp.connectTimeout`: bounds the connect stage, all tries together.
@@ -30,6 +32,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             balance: Balance::LeastRequest,
+            warmup: None,
             max_connections: None,
             connect_timeout: Duration::from_secs(10),
             keepalive: None,

@@ -66,7 +66,8 @@ pub(super) async fn dial(
     let mut last = Outcome::NoEndpoint;
     loop {
         let now = Instant::now().into_std();
-        let pick = Pick { tried: &tried, turn, random: shared.random(), now };
+        let (random, source) = (shared.random(), Some(report.from().ip()));
+        let pick = Pick { tried: &tried, turn, random, source, now };
         let Some((index, lease)) = set.pick(pick) else { return Err(last) };
         tried.push(index);
         // One that is ejected is no reason to leave this one early.

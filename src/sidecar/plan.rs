@@ -13,7 +13,7 @@ use rustls::pki_types::ServerName;
 
 use crate::{
     certs::NamePattern,
-    discovery::{Catalog, Finding, Visibility},
+    discovery::{Catalog, Finding},
     manifests::{
         Kind,
         kinds::{
@@ -89,7 +89,7 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn entry(&mut self, entry: &ServiceEntry) {
         let own = &self.catalog.identity().namespace;
-        if !Visibility::new(&entry.spec.export_to, &entry.meta.namespace).visible_to(own) {
+        if !self.catalog.entry_visibility(entry).visible_to(own) {
             return;
         }
         if entry.spec.location != Location::MeshInternal {

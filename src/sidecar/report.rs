@@ -40,6 +40,11 @@ pub(super) struct Report {
 }
 
 impl Report {
+    /// Who dialled us.
+    pub(super) fn from(&self) -> SocketAddr {
+        self.from
+    }
+
     /// A connection that `from` made to our address `to`.
     pub(super) fn new(
         direction: Direction,

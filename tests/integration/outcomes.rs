@@ -255,7 +255,7 @@ fn produce(outcome: Outcome, format: Format) -> Scene {
             let (mut client, _server) = scene.relayed();
             let table = scene.world.table.load();
             let routes = &table.service("bar.ns2.global").expect("the service").routes;
-            let pick = Pick { tried: &[], turn: 0, random: 0, now: Instant::now() };
+            let pick = Pick { tried: &[], turn: 0, random: 0, source: None, now: Instant::now() };
             // Connections of another worker, as it were.
             let _leases: Vec<_> =
                 (0..9).map(|_| routes[0].endpoints.load().pick(pick).expect("one")).collect();

@@ -154,6 +154,7 @@ pub fn service(
             locality: Arc::default(),
             workload: Arc::default(),
             instance: Arc::from(""),
+            added: None,
             state: Arc::default(),
         })
     };

@@ -55,6 +55,7 @@ impl Views for Fake {
             locality: Arc::new(crate::routing::Locality::parse("r/z/s")),
             workload: Arc::default(),
             instance: Arc::from(""),
+            added: None,
             state: Arc::default(),
         };
         let policy = Policy { max_connections: Some(9), ..Policy::default() };

@@ -130,11 +130,13 @@ fn service<'c>(
 
 fn export_to(routes: &ServiceRoutes, catalog: &Catalog, steps: &mut Vec<Step>) -> Option<()> {
     let own = &catalog.identity().namespace;
-    let visibility = match catalog.world().definition(routes.service.host.as_str(), own)? {
-        Definition::Service(service, _) => Visibility::of_service(&service.meta).0,
-        Definition::Entry(entry, _) => {
-            Visibility::new(&entry.spec.export_to, &entry.meta.namespace)
+    let mesh = &catalog.world().mesh;
+    let defined = catalog.defined_as(&routes.service);
+    let visibility = match catalog.world().definition(defined.as_str(), own)? {
+        Definition::Service(service, _) => {
+            Visibility::of_service(&service.meta, mesh.services_to()).0
         }
+        Definition::Entry(entry, _) => mesh.entry_visibility(entry),
     };
     let kind = hints::kind(routes.service.kind);
     let name = format!("{kind} {}/{}", routes.service.namespace, routes.service.name);
@@ -201,7 +203,8 @@ fn subset(
         return step(steps, Gate::Subset, true, "none: all endpoints".into(), Vec::new());
     }
     let host = routes.service.host.as_str();
-    let rule = catalog.rule_of(host, &routes.service.namespace);
+    let defined = catalog.defined_as(&routes.service);
+    let rule = catalog.rule_of(defined.as_str(), &routes.service.namespace);
     let subset = rule.and_then(|rule| rule.subsets.iter().find(|s| *s.name == *key.subset));
     match (rule, subset) {
         (Some(rule), Some(subset)) => {

@@ -1,5 +1,7 @@
 //! What changes touch, what they leave alone, and how much they cost.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 use crate::routing::{Pick, RouteTable};
 
@@ -61,7 +63,9 @@ fn counters_of_routes_and_endpoints_outlive_every_change() {
     let leases: Vec<_> = (0..3)
         .map(|tried| {
             let tried: Vec<usize> = (0..tried).collect();
-            set.pick(Pick { tried: &tried, turn: 0, random: 0, now }).expect("an endpoint").1
+            set.pick(Pick { tried: &tried, turn: 0, random: 0, source: None, now })
+                .expect("an endpoint")
+                .1
         })
         .collect();
     let connections = |catalog: &Catalog| {
@@ -195,4 +199,43 @@ fn one_change_among_many_services_looks_at_one_service() {
     assert_eq!(catalog.summary().services, 500);
     let one = service(7).replace("10.0.0.3", "10.0.0.9");
     assert_eq!(put(&mut catalog, &one).services, 1);
+}
+
+#[test]
+fn an_object_that_is_put_again_as_it_is_can_still_be_replaced() {
+    let mut catalog = catalog(&[EXPOSE_ALL, BAR]);
+    assert_eq!(put(&mut catalog, BAR), Applied::default());
+    put(&mut catalog, &slice(&["10.0.0.1"]));
+    check(&catalog, KEY, Ok("10.0.0.1:80"));
+}
+
+#[test]
+fn an_endpoint_is_new_when_it_joins_a_service_that_is_there() {
+    let start = Instant::now();
+    let later = start + Duration::from_secs(60);
+    let mut catalog = Catalog::new(Identity::default(), Arc::new(SharedTable::new()));
+    let put_at = |catalog: &mut Catalog, yaml: &str, now: Instant| {
+        let changes: Vec<Change> = objects(yaml).into_iter().map(Change::Put).collect();
+        catalog.apply_at(&changes, now);
+    };
+    let added = |catalog: &Catalog| {
+        let table = catalog.table();
+        let set = table.service("bar.ns2.svc.cluster.local").expect("bar").routes[0]
+            .endpoints
+            .load_full();
+        set.endpoints().iter().map(|endpoint| endpoint.added).collect::<Vec<_>>()
+    };
+    let two = BAR.replace("- {addresses: [10.0.0.3], targetRef: {kind: Pod, name: bar-3}}", "");
+    put_at(&mut catalog, &two, start);
+    assert_eq!(added(&catalog), [None, None], "who was first is as warm as anybody");
+    put_at(&mut catalog, BAR, later);
+    assert_eq!(added(&catalog), [None, None, Some(later)]);
+    let relabelled = BAR.replace("version: v2", "version: v3");
+    put_at(&mut catalog, &relabelled, later + Duration::from_secs(1));
+    assert_eq!(added(&catalog)[2], Some(later), "it is the same pod");
+    put_at(&mut catalog, &two, later);
+    assert_eq!(added(&catalog).len(), 2);
+    let again = later + Duration::from_secs(9);
+    put_at(&mut catalog, BAR, again);
+    assert_eq!(added(&catalog)[2], Some(again), "it was gone and is new again");
 }

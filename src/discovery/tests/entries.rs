@@ -169,6 +169,12 @@ fn a_workload_selector_takes_pods_and_workload_entries_of_its_namespace() {
         )
     };
     let sick = ", status: {conditions: [{type: Healthy, status: 'False'}]}";
+    let well = ", status: {conditions: [{type: Healthy, status: 'True'}]}";
+    // Its health is checked; before the first answer it has none.
+    let checked = {
+        let checks = "proxy.istio.io/health-checks-enabled: 'true'";
+        format!("namespace: a, annotations: {{{checks}}}")
+    };
     let pod = |name: &str, ip: &str, more: &str| {
         format!(
             "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: a, labels: \
@@ -182,13 +188,16 @@ fn a_workload_selector_takes_pods_and_workload_entries_of_its_namespace() {
         &workload("w3", "10.1.0.3", "namespace: a, labels: {app: x}", "labels: {app: vm}", ""),
         &workload("w4", "10.1.0.4", "namespace: b", "labels: {app: vm}", ""),
         &workload("w5", "10.1.0.5", "namespace: a", "labels: {app: vm}", sick),
+        &workload("w7", "10.1.0.7", &checked, "labels: {app: vm}", ""),
+        &workload("w8", "10.1.0.8", &checked, "labels: {app: vm}", well),
         &workload("w6", "10.1.0.6", "namespace: a", "labels: {app: vm}, ports: {http: 9}", ""),
         &pod("p1", "10.2.0.1", ""),
         &pod("p2", "10.2.0.2", ", phase: Succeeded"),
         &pod("p3", "10.2.0.3", ", conditions: [{type: Ready, status: 'False'}]"),
     ]);
-    check(&catalog, KEY, Ok("10.1.0.1:80 10.1.0.2:80 10.1.0.6:9 10.2.0.1:80"));
+    check(&catalog, KEY, Ok("10.1.0.1:80 10.1.0.2:80 10.1.0.6:9 10.1.0.8:80 10.2.0.1:80"));
     assert_eq!(left_out(&catalog, "vm.mesh", "10.1.0.5:80").as_deref(), Some("not ready"));
+    assert_eq!(left_out(&catalog, "vm.mesh", "10.1.0.7:80").as_deref(), Some("not ready"));
     assert_eq!(left_out(&catalog, "vm.mesh", "10.2.0.3:80").as_deref(), Some("not ready"));
 }
 

@@ -178,6 +178,7 @@ const TCP: &str = "connectionPool: {tcp: {maxConnections: 5, connectTimeout: 3s,
 fn every_tcp_setting_is_taken_from_every_level() {
     let all = Policy {
         balance: Balance::LeastRequest,
+        warmup: None,
         max_connections: Some(5),
         connect_timeout: Duration::from_secs(3),
         keepalive: Some(Keepalive {
@@ -278,9 +279,53 @@ fn tls_of_a_subset_goes_before_that_of_the_rule_and_a_port_before_its_level() {
 
 #[test]
 fn what_is_done_differently_is_said() {
-    let spec = "host: bar, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}";
-    let catalog = catalog(&[EXPOSE_ALL, BAR, &rule("ns2", "bar", spec)]);
-    let findings = catalog.findings();
-    assert_eq!(findings.len(), 1);
-    assert_eq!(findings[0].field, "trafficPolicy.loadBalancer.consistentHash");
+    let check = |balancer: &str, field: Option<&str>| {
+        let spec = format!("host: bar, trafficPolicy: {{loadBalancer: {{{balancer}}}}}");
+        let catalog = catalog(&[EXPOSE_ALL, BAR, &rule("ns2", "bar", &spec)]);
+        let fields: Vec<_> = catalog.findings().iter().map(|finding| finding.field).collect();
+        let expected = field.map(|field| format!("trafficPolicy.loadBalancer.{field}"));
+        assert_eq!(fields, expected.iter().collect::<Vec<_>>(), "{balancer}");
+    };
+    check("consistentHash: {useSourceIp: true}", None);
+    check("warmup: {duration: 30s}", None);
+    check("simple: ROUND_ROBIN, warmupDurationSecs: 30s", None);
+    check("consistentHash: {httpHeaderName: x}", Some("consistentHash"));
+    check("simple: PASSTHROUGH", Some("simple"));
+    check("simple: RANDOM, warmup: {duration: 30s}", Some("warmup"));
+    check("consistentHash: {useSourceIp: true}, warmupDurationSecs: 30s", Some("warmup"));
+}
+
+#[test]
+fn sources_decide_by_the_table_that_is_asked_for() {
+    let check = |hash: &str, expected: Balance| {
+        let found = policy(&format!("loadBalancer: {{consistentHash: {{{hash}}}}}"), "").balance;
+        assert_eq!(found, expected, "{hash}");
+    };
+    check("useSourceIp: true", Balance::RingHash { minimum: 1024 });
+    check("useSourceIp: true, minimumRingSize: 99", Balance::RingHash { minimum: 99 });
+    check("useSourceIp: true, ringHash: {}", Balance::RingHash { minimum: 1024 });
+    let written = "useSourceIp: true, ringHash: {minimumRingSize: 2048}, minimumRingSize: 99";
+    check(written, Balance::RingHash { minimum: 2048 });
+    check("useSourceIp: true, maglev: {}", Balance::Maglev { table_size: None });
+    let written = "useSourceIp: true, maglev: {tableSize: 1009}";
+    check(written, Balance::Maglev { table_size: Some(1009) });
+    check("httpHeaderName: x", Balance::Random);
+    check("useSourceIp: false, maglev: {}", Balance::Random);
+}
+
+#[test]
+fn a_warm_up_has_envoys_defaults() {
+    let check = |balancer: &str, expected: Option<(u64, u8, u32)>| {
+        let found = policy(&format!("loadBalancer: {{{balancer}}}"), "").warmup;
+        let found = found.map(|w| (w.window.as_secs(), w.minimum_percent, w.aggression_percent));
+        assert_eq!(found, expected, "{balancer}");
+    };
+    check("simple: LEAST_REQUEST", None);
+    check("warmupDurationSecs: 30s", Some((30, 10, 100)));
+    check("warmupDurationSecs: 0s", None);
+    let written = "simple: ROUND_ROBIN, warmup: {duration: 60s, minimumPercent: 25, \
+                   aggression: 2.5}, warmupDurationSecs: 30s";
+    check(written, Some((60, 25, 250)));
+    check("simple: RANDOM, warmup: {duration: 30s}", None);
+    check("warmup: {duration: 30s}, consistentHash: {useSourceIp: true}", None);
 }

@@ -156,6 +156,33 @@ pub struct ConsistentHash {
     /// The key is the source IP.
     #[serde(default, rename = "useSourceIp", deserialize_with = "scalar::or_default")]
     pub use_source_ip: bool,
+    /// The older form of `ringHash.minimumRingSize`.
+    #[serde(default)]
+    pub minimum_ring_size: Option<u32>,
+    /// By a ring, as when neither is written.
+    #[serde(default)]
+    pub ring_hash: Option<RingHash>,
+    /// By Maglev's table.
+    #[serde(default)]
+    pub maglev: Option<Maglev>,
+}
+
+/// `consistentHash.ringHash`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RingHash {
+    /// Points of the ring at least.
+    #[serde(default)]
+    pub minimum_ring_size: Option<u32>,
+}
+
+/// `consistentHash.maglev`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Maglev {
+    /// Slots of the table, a prime number.
+    #[serde(default)]
+    pub table_size: Option<u32>,
 }
 
 /// `loadBalancer.localityLbSetting`.

@@ -11,15 +11,11 @@ use super::{DOCUMENT_BYTES_MAX, fault::Fault, unread};
 use crate::manifests::{
     Kind, Object,
     kinds::{
-        DestinationRule, EndpointSlice, Endpoints, EnvoyFilter, Gateway, Namespace, Node,
-        PeerAuthentication, Pod, Service, ServiceEntry, WorkloadEntry, budget, scalar, tree::Tree,
+        ConfigMap, DestinationRule, EndpointSlice, Endpoints, EnvoyFilter, Gateway, Namespace,
+        Node, PeerAuthentication, Pod, Service, ServiceEntry, WorkloadEntry, budget, scalar,
+        tree::Tree,
     },
 };
-
-/// Flow collections inside each other. Real objects have 10.
-const DEPTH_MAX: usize = 200;
-/// Characters that can start an event; each line of block style has two.
-const EVENTS_MAX: usize = 1_000_000;
 
 /// Reads an object and tells its unknown fields.
 pub(super) fn read(kind: Kind, text: &str) -> Result<(Object, Vec<Fault>), Fault> {
@@ -55,6 +51,7 @@ fn read_typed(kind: Kind, text: &str) -> Result<(Object, Vec<Fault>), Fault> {
         Kind::WorkloadEntry => tracked::<WorkloadEntry>(text, told)?.into(),
         Kind::PeerAuthentication => tracked::<PeerAuthentication>(text, told)?.into(),
         Kind::EnvoyFilter => untracked::<EnvoyFilter>(text)?.into(),
+        Kind::ConfigMap => untracked::<ConfigMap>(text)?.into(),
     };
     Ok((object, unknown))
 }
@@ -99,26 +96,7 @@ fn guard(text: &str) -> Result<(), Fault> {
         let len = text.len();
         return refuse(format!("it has {len} bytes, more than {DOCUMENT_BYTES_MAX}"));
     }
-    let (mut depth, mut deepest, mut events) = (0_usize, 0, 0);
-    for byte in text.bytes() {
-        match byte {
-            b'[' | b'{' => {
-                depth += 1;
-                deepest = deepest.max(depth);
-                events += 1;
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            b',' | b':' | b'-' | b'?' | b'\n' => events += 1,
-            _ => {}
-        }
-    }
-    if deepest > DEPTH_MAX {
-        return refuse(format!("it is nested {deepest} deep, more than {DEPTH_MAX}"));
-    }
-    if events > EVENTS_MAX {
-        return refuse(format!("it has more than {EVENTS_MAX} values"));
-    }
-    Ok(())
+    budget::too_much(text).map_or(Ok(()), refuse)
 }
 
 /// Applies YAML's merge keys (`<<: *defaults`), which Kubernetes' own tools apply too. The fields

@@ -12,17 +12,7 @@ const DESTINATION_RULE: &[(&str, &[&str])] = &[
     ("trafficPolicy", &["tunnel", "proxyProtocol", "retryBudget"]),
     ("loadBalancer", &["zoneAwareLbSetting"]),
     ("connectionPool", &["http"]),
-    (
-        "consistentHash",
-        &[
-            "httpHeaderName",
-            "httpCookie",
-            "httpQueryParameterName",
-            "minimumRingSize",
-            "ringHash",
-            "maglev",
-        ],
-    ),
+    ("consistentHash", &["httpHeaderName", "httpCookie", "httpQueryParameterName"]),
     (
         "tls",
         &[

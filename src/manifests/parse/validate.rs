@@ -17,6 +17,7 @@ use crate::manifests::{
     },
 };
 
+mod balancer;
 mod service_entry;
 
 /// Adds a fault for every rule that `object` breaks.
@@ -31,7 +32,11 @@ pub(super) fn check(object: &Object, faults: &mut Vec<Fault>) {
         Object::WorkloadEntry(entry) => check_workload_entry(entry, faults),
         Object::DestinationRule(rule) => check_destination_rule(rule, faults),
         Object::PeerAuthentication(rule) => check_peer_authentication(rule, faults),
-        Object::Pod(_) | Object::Node(_) | Object::Namespace(_) | Object::EnvoyFilter(_) => {}
+        Object::Pod(_)
+        | Object::Node(_)
+        | Object::Namespace(_)
+        | Object::EnvoyFilter(_)
+        | Object::ConfigMap(_) => {}
     }
 }
 
@@ -195,6 +200,7 @@ fn check_balancer(balancer: Option<&LoadBalancer>, path: &str, faults: &mut Vec<
         let message = "has both simple and consistentHash: keep one of them";
         faults.push(Fault::new(message).field(format!("{path}.loadBalancer")));
     }
+    balancer::check(balancer, &format!("{path}.loadBalancer"), faults);
     let Some(setting) = &balancer.locality_lb_setting else { return };
     for (index, distribute) in setting.distribute.iter().enumerate() {
         let sum: u64 = distribute.to.iter().map(|(_, share)| u64::from(*share)).sum();

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use proptest::prelude::*;
 
 use super::*;
-use crate::routing::{Balance, Outlier};
+use crate::routing::{Balance, Outlier, Warmup};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -18,6 +18,7 @@ fn endpoint(i: u8) -> Arc<Endpoint> {
         locality: Arc::default(),
         workload: Arc::default(),
         instance: Arc::default(),
+        added: None,
         state: Arc::default(),
     })
 }
@@ -49,7 +50,8 @@ fn spread(set: &EndpointSet, now: Instant, n: u64) -> Vec<u64> {
     let mut state = 7;
     for turn in 0..n {
         let random = random(&mut state);
-        let (index, _) = set.pick(Pick { tried: &[], turn, random, now }).expect("one");
+        let (index, _) =
+            set.pick(Pick { tried: &[], turn, random, source: None, now }).expect("one");
         hits[index] += 1;
     }
     hits
@@ -68,7 +70,7 @@ fn every_endpoint_is_tried_once_and_then_none_is_left() {
     eject(&ejected, 2, now);
     for set in [set(5), tiered(&[2, 3]), ejected] {
         let mut tried = Tried::new();
-        let pick = |tried: &Tried| set.pick(Pick { tried, turn: 3, random: 42, now });
+        let pick = |tried: &Tried| set.pick(Pick { tried, turn: 3, random: 42, source: None, now });
         while let Some((index, _lease)) = pick(&tried) {
             assert!(!tried.contains(&index));
             tried.push(index);
@@ -80,7 +82,7 @@ fn every_endpoint_is_tried_once_and_then_none_is_left() {
 #[test]
 fn a_lease_counts_until_it_is_dropped() {
     let set = set(1);
-    let pick = Pick { tried: &[], turn: 0, random: 0, now: Instant::now() };
+    let pick = Pick { tried: &[], turn: 0, random: 0, source: None, now: Instant::now() };
     let (_, lease) = set.pick(pick).expect("one");
     assert_eq!(set.endpoints()[0].state.connections(), 1);
     drop(lease);
@@ -201,7 +203,112 @@ fn a_place_has_its_own_weight() {
     let hits = spread(&set, Instant::now(), 10_000);
     assert!(hits[1].abs_diff(9_000) < 200, "{hits:?}");
     let plain = [(endpoint(0), Place { tier: 3, weight: 1 })];
-    assert!(EndpointSet::in_tiers(plain.into(), Arc::default()).places.is_none());
+    assert!(EndpointSet::in_tiers(plain.into(), Arc::default()).extras.is_none());
+}
+
+/// A set that sources decide in, with so many endpoints in each tier.
+fn by_source(balance: Balance, tiers: &[u8]) -> EndpointSet {
+    let places = tiers.iter().zip(0..).flat_map(|(n, tier)| (0..*n).map(move |_| tier));
+    let endpoints = places.zip(0..).map(|(tier, i)| (endpoint(i), Place { tier, weight: 1 }));
+    let policy = Policy { balance, outlier: Some(Outlier::default()), ..Policy::default() };
+    EndpointSet::in_tiers(endpoints.collect(), Arc::new(policy))
+}
+
+/// The endpoint of each of 1,000 sources, whatever else is random.
+fn of_sources(set: &EndpointSet, tried: &[usize], now: Instant) -> Vec<usize> {
+    let mut state = 3;
+    let pick = |i: u16| {
+        let (turn, random) = (random(&mut state), random(&mut state));
+        let source = Some([10, 1, (i >> 8) as u8, i as u8].into());
+        set.pick(Pick { tried, turn, random, source, now }).expect("one").0
+    };
+    (0..1_000).map(pick).collect()
+}
+
+const BY_SOURCE: [Balance; 2] =
+    [Balance::Maglev { table_size: None }, Balance::RingHash { minimum: 1024 }];
+
+#[test]
+fn a_source_comes_back_to_its_endpoint_and_the_sources_are_shared_out() {
+    let now = Instant::now();
+    for balance in BY_SOURCE {
+        let set = by_source(balance, &[4]);
+        let first = of_sources(&set, &[], now);
+        assert_eq!(first, of_sources(&set, &[], now + SECOND), "{balance:?}");
+        for i in 0..4 {
+            let n = first.iter().filter(|index| **index == i).count();
+            assert!((150..350).contains(&n), "{balance:?}: {i} has {n} of 1,000");
+        }
+        let of_source = set.of_source([10, 1, 0, 7].into());
+        assert_eq!(of_source, Some(first[7]), "{balance:?}");
+    }
+}
+
+#[test]
+fn only_the_sources_of_an_endpoint_that_is_out_go_elsewhere_and_to_all_others() {
+    let now = Instant::now();
+    for balance in BY_SOURCE {
+        let set = by_source(balance, &[4]);
+        let before = of_sources(&set, &[], now);
+        let next = of_sources(&set, &[2], now);
+        eject(&set, 2, now);
+        let after = of_sources(&set, &[], now);
+        assert_eq!(after, next, "{balance:?}: where a second try goes too");
+        let moved = before.iter().zip(&after).filter(|(before, after)| before != after);
+        let mut to = [0; 4];
+        for (before, after) in moved {
+            assert_eq!(*before, 2, "{balance:?}");
+            to[*after] += 1;
+        }
+        assert!(to[2] == 0 && [to[0], to[1], to[3]].iter().all(|n| *n > 20), "{balance:?}: {to:?}");
+    }
+}
+
+#[test]
+fn a_source_stays_in_one_tier() {
+    let now = Instant::now();
+    for balance in BY_SOURCE {
+        let set = by_source(balance, &[2, 4]);
+        assert!(of_sources(&set, &[], now).iter().all(|index| *index < 2));
+        // Half of the first tier: 70 % of the sources stay, each with the endpoint that is left.
+        eject(&set, 0, now);
+        let after = of_sources(&set, &[], now);
+        let near = after.iter().filter(|index| **index == 1).count();
+        assert!((600..800).contains(&near), "{balance:?}: {near} of 1,000");
+        assert_eq!(after, of_sources(&set, &[], now), "{balance:?}");
+    }
+}
+
+#[test]
+fn a_new_endpoint_comes_to_its_share_slowly() {
+    let start = Instant::now();
+    let warmup = Warmup { window: 100 * SECOND, minimum_percent: 10, aggression_percent: 100 };
+    for balance in [Balance::LeastRequest, Balance::RoundRobin] {
+        let added = |i: u8, added: Option<Instant>| {
+            Arc::new(Endpoint { added, ..Endpoint::clone(&endpoint(i)) })
+        };
+        let all = vec![added(0, None), added(1, Some(start))];
+        let policy = Policy { balance, warmup: Some(warmup), ..Policy::default() };
+        let set = EndpointSet::new(all, Arc::new(policy));
+        let share = |age: u32| {
+            // Held, so that least request compares what each has for its weight.
+            let mut state = 9;
+            let mut held = Vec::new();
+            for turn in 0..2_000 {
+                let random = random(&mut state);
+                let now = start + age * SECOND;
+                let pick = Pick { tried: &[], turn, random, source: None, now };
+                held.push(set.pick(pick).expect("one"));
+            }
+            held.iter().filter(|(index, _)| *index == 1).count() as f64 / 2_000.0
+        };
+        for (age, expected) in [(0, 0.1 / 1.1), (50, 0.5 / 1.5), (100, 0.5), (1_000, 0.5)] {
+            let found = share(age);
+            assert!((found - expected).abs() < 0.04, "{balance:?} at {age} s: {found}");
+        }
+        assert!(set.is_warming(1, start) && !set.is_warming(0, start));
+        assert!(!set.is_warming(1, start + 100 * SECOND));
+    }
 }
 
 /// What may happen to a set.
@@ -250,7 +357,7 @@ proptest! {
                 Event::Pick(random) => {
                     let closed: Vec<bool> =
                         set.endpoints().iter().map(|e| e.state.is_ejected(now)).collect();
-                    let pick = Pick { tried: &[], turn: random, random, now };
+                    let pick = Pick { tried: &[], turn: random, random, source: None, now };
                     let (index, _) = set.pick(pick).expect("somebody");
                     prop_assert!(!closed[index], "two of three are out at most");
                     let state = &set.endpoints()[index].state;

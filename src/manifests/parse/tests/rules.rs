@@ -255,6 +255,35 @@ fn every_rule_of_a_traffic_policy_is_checked() {
             "spec.trafficPolicy.loadBalancer: has both simple and consistentHash: keep one of them",
         ),
         (
+            policy("{loadBalancer: {consistentHash: {maglev: {}, ringHash: {}}}}"),
+            1,
+            "spec.trafficPolicy.loadBalancer.consistentHash: has both ringHash and maglev: keep \
+          one of them",
+        ),
+        (
+            policy("{loadBalancer: {consistentHash: {maglev: {tableSize: 65536}}}}"),
+            1,
+            "spec.trafficPolicy.loadBalancer.consistentHash.maglev.tableSize: 65536 is not a \
+          prime number up to 5000011: try 65537",
+        ),
+        (
+            policy("{loadBalancer: {consistentHash: {minimumRingSize: 9000000}}}"),
+            1,
+            "spec.trafficPolicy.loadBalancer.consistentHash.minimumRingSize: 9000000 is more than \
+          8388608: lower it",
+        ),
+        (
+            policy("{loadBalancer: {warmup: {aggression: 1}}}"),
+            1,
+            "spec.trafficPolicy.loadBalancer.warmup.duration: is missing: say how long an \
+          endpoint is new",
+        ),
+        (
+            policy("{loadBalancer: {warmup: {duration: 1s, aggression: 0.5}}}"),
+            1,
+            "spec.trafficPolicy.loadBalancer.warmup.aggression: 0.5 is not 1 or more: 1 is even",
+        ),
+        (
             policy("{loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {a: 1}}]}}}"),
             1,
             "spec.trafficPolicy.loadBalancer.localityLbSetting.distribute[0].to: the shares sum to \
