@@ -22,7 +22,6 @@ pub mod warmup;
 
 mod affinity;
 mod budget;
-mod xxhash;
 
 pub use balance::Balance;
 pub use endpoint::{Endpoint, EndpointState, Locality, Workload};

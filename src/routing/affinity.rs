@@ -6,7 +6,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{balance::Balance, xxhash::xxh64};
+use xxhash_rust::xxh64::xxh64;
+
+use super::balance::Balance;
 
 /// Envoy's default for `maglev.tableSize`; we need no more of our own accord.
 const MAGLEV_MAX: u64 = 65_537;
