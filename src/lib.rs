@@ -15,7 +15,7 @@
 //!                        ▼
 //!                 routing::RouteTable   ◀── published by ──  discovery::catalog
 //!                 (immutable snapshot)                         ▲
-//!                                                  manifests in files (watched)
+//!                              manifests in files (watched), objects of the Kubernetes API
 //! ```
 //!
 //! # Reading order
@@ -27,8 +27,8 @@
 //!
 //! Around the gateway, each a program of its own: [`sidecar`] gives an application its mutual TLS
 //! at either end, [`dns`] answers `.global` names, [`export`] writes the ServiceEntries of other
-//! clusters, [`certs`] makes what they trust. Whoever follows files does so through
-//! [`manifests::keeper`]; host names of endpoints are kept by [`resolver`]. [`demo`] starts all of
+//! clusters, [`certs`] makes what they trust. Whoever follows objects, in files or in the Kubernetes
+//! API, does so through [`manifests::keeper`]; host names of endpoints are kept by [`resolver`]. [`demo`] starts all of
 //! them for three clusters on one machine and is the shortest way to see how they fit.
 //!
 //! # Invariants, above all of absence
@@ -72,6 +72,10 @@
 //! * Kubernetes and Istio kinds are small serde structures of our own that hold the fields we
 //!   read, not generated types: a mesh of 100,000 services is parsed in seconds and the rest of
 //!   each object never reaches memory.
+//! * Of kube only the client is used: credentials, their renewal, TLS. The loop of list and watch is
+//!   our own (`manifests/kubernetes/follow.rs`), because kube's watcher does not tell when a watch is
+//!   well again, and then nobody can say how old the last good state is; and because one object that
+//!   cannot be read must cost no more than itself.
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
 
 // what happens to a connection, in order

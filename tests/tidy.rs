@@ -160,7 +160,8 @@ fn modules_do_not_name_what_they_must_not_know() {
         ),
         ("gateway", &["rustls", "rcgen", "kube", "serde_norway", "notify", "hickory"]),
         ("discovery", &["rustls", "rcgen", "TcpStream", "prometheus_client"]),
-        ("manifests", &["tokio::net", "rustls", "prometheus_client"]),
+        // kube has its TLS, and `rustls` in the name of a function.
+        ("manifests", &["tokio::net", "rustls::", "prometheus_client"]),
         ("admin", &["rustls", "notify", "serde_norway"]),
     ]);
     let mut wrong = Vec::new();

@@ -17,7 +17,7 @@ use diolkos::{
         wire::{Outcome, Transport, UDP_BYTES_MAX, answer},
         zone::Zones,
     },
-    manifests::{Parsed, Severity, Store, parse, parse::BROKEN_MAX},
+    manifests::{News, Parsed, Severity, Store, parse, parse::BROKEN_MAX},
     routing::SharedTable,
 };
 
@@ -41,7 +41,7 @@ pub fn manifests(bytes: &[u8]) {
     let mut store = Store::new();
     let mut catalog = Catalog::new(Identity::default(), Arc::new(SharedTable::new()));
     let mut take = |store: &mut Store, parsed| {
-        let changes = store.apply([(file.clone(), parsed)].into());
+        let changes = store.apply(vec![News::File(file.clone(), parsed)]);
         let changed = Change::of_store(store.objects(), &changes);
         catalog.apply(&changed);
         assert!(catalog.findings().iter().all(|finding| !finding.message.is_empty()));

@@ -17,7 +17,7 @@ use std::{
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::{Parsed, Update};
+use super::{News, Parsed, Update};
 
 mod listing;
 mod pending;
@@ -186,7 +186,7 @@ impl Directories {
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     if self.known.remove(&path).is_some() {
-                        update.push((path, None));
+                        update.push(News::File(path, None));
                     }
                 }
                 Err(error) => self.fail(path, &error, &mut update),
@@ -249,12 +249,12 @@ impl Directories {
             .collect();
         for file in gone {
             self.known.remove(&file);
-            update.push((file, None));
+            update.push(News::File(file, None));
         }
         let failed = self.failed.iter().filter(|at| at.starts_with(path) && !is_failed(at));
         for healed in failed.cloned().collect::<Vec<_>>() {
             self.failed.remove(&healed);
-            update.push((healed, None));
+            update.push(News::File(healed, None));
         }
         for (file, stamp) in listing.files {
             if self.known.get(&file) != Some(&stamp) {
@@ -272,7 +272,7 @@ impl Directories {
         if !self.known.contains_key(&path) {
             self.failed.insert(path.clone());
         }
-        update.push((path, Some(parsed)));
+        update.push(News::File(path, Some(parsed)));
     }
 
     /// The known files below `path`, or `path` itself.

@@ -1,13 +1,13 @@
-//! The thread that reads manifests, watches them, and lets somebody make something of them.
+//! The thread that reads manifests, follows them, and lets somebody make something of them.
 //!
-//! Gateway, DNS, sidecar and export each keep something up to date with watched directories: here
-//! is the loop that they share. Must not know: what is made of the objects.
+//! Gateway, DNS, sidecar and export each keep something up to date with objects: here is the loop
+//! that they share. Must not know: where objects come from, what is made of them.
 
 use std::{io, thread::JoinHandle, time::Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Changes, Directories, Problem, Severity, Store, Update};
+use super::{Changes, Problem, Severity, Source, Store, Update};
 
 /// Somebody who makes something of objects. Lives on the keeper's thread.
 pub trait Keep: Send + 'static {
@@ -18,7 +18,7 @@ pub trait Keep: Send + 'static {
     /// reads a single kind has no interest in them.
     const NOTES_ARE_NEWS: bool;
 
-    /// Directories were read: these objects are not as they were. Called for the first load
+    /// Sources were read: these objects are not as they were. Called for the first load
     /// whatever it found, and then for each update, some of which change nothing.
     fn changed(&mut self, store: &Store, changes: &Changes);
 
@@ -55,19 +55,16 @@ enum Message<A> {
 }
 
 impl<A: Send + 'static> Keeper<A> {
-    /// Starts a thread of this name, which begins with the first load.
+    /// Starts a thread of this name, which begins with the first load. Until that is done it
+    /// answers, and knows nothing.
     ///
     /// # Errors
     /// When there can be no such thread.
-    pub fn start(
-        name: &str,
-        directories: Directories,
-        keep: impl Keep<Ask = A>,
-    ) -> io::Result<Self> {
+    pub fn start(name: &str, source: impl Source, keep: impl Keep<Ask = A>) -> io::Result<Self> {
         let (asks, inbox) = mpsc::unbounded_channel();
         let (on_load, loaded) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let held = Held { directories, keep, store: Store::new(), problems: Vec::new() };
+        let held = Held { source, keep, store: Store::new(), problems: Vec::new() };
         let thread = std::thread::Builder::new()
             .name(name.into())
             .spawn(move || runtime.block_on(held.run(inbox, on_load)))?;
@@ -115,32 +112,42 @@ impl<A> Clone for Asks<A> {
 }
 
 /// What the thread holds.
-struct Held<K> {
-    directories: Directories,
+struct Held<S, K> {
+    source: S,
     keep: K,
     store: Store,
     /// As they were told last, sorted: each is logged once when it comes and once when it goes.
     problems: Vec<Problem>,
 }
 
-impl<K: Keep> Held<K> {
+impl<S: Source, K: Keep> Held<S, K> {
     async fn run(
         mut self,
         mut inbox: mpsc::UnboundedReceiver<Message<K::Ask>>,
         loaded: watch::Sender<bool>,
     ) {
-        let update = self.directories.load();
+        let update = loop {
+            tokio::select! {
+                update = self.source.load() => break update,
+                message = inbox.recv() => match message {
+                    Some(Message::Ask(ask)) => self.keep.asked(&self.store, ask),
+                    // Everything is being looked at.
+                    Some(Message::Rescan(done)) => _ = done.send(()),
+                    Some(Message::Quit) | None => return,
+                },
+            }
+        };
         self.take(update);
         let _ = loaded.send(true);
         loop {
             let alarm = self.keep.alarm();
             tokio::select! {
-                update = self.directories.changed() => self.take(update),
+                update = self.source.changed() => self.take(update),
                 () = sleep_until(alarm) => self.keep.alarmed(&self.store),
                 message = inbox.recv() => match message {
                     Some(Message::Ask(ask)) => self.keep.asked(&self.store, ask),
                     Some(Message::Rescan(done)) => {
-                        let update = self.directories.rescan();
+                        let update = self.source.rescan().await;
                         self.take(update);
                         let _ = done.send(());
                     }
@@ -188,6 +195,7 @@ mod tests {
     use std::sync::mpsc as sync_mpsc;
 
     use super::*;
+    use crate::manifests::Directories;
 
     /// Tells of each call.
     struct Teller(sync_mpsc::Sender<String>, Option<Instant>);

@@ -109,6 +109,42 @@ pub fn parse(file: &Arc<Path>, bytes: &[u8]) -> Parsed {
     parsing.parsed
 }
 
+/// One object as a source gives it that tells of each on its own, and what is wrong with it.
+#[derive(Debug)]
+pub struct Single {
+    /// The object, in line 0.
+    pub item: Item,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads one object of a known kind and name, in the JSON of the Kubernetes API. `source` stands
+/// in its problems for the file.
+#[must_use]
+pub fn parse_single(source: &Arc<Path>, reference: ObjectRef, json: &str) -> Single {
+    let (object, faults) = match read::read_json(reference.kind, json) {
+        Ok((object, mut faults)) => {
+            validate::check(&object, &mut faults);
+            (Some(object), faults)
+        }
+        Err(fault) => (None, vec![fault]),
+    };
+    let object = object.filter(|object| {
+        let is_broken = faults.iter().any(|fault| fault.severity == Severity::Error);
+        !is_broken && object.reference() == reference
+    });
+    let problem = |fault: Fault| Problem {
+        file: source.clone(),
+        line: 0,
+        object: Some(reference.clone()),
+        field: fault.field,
+        message: fault.message,
+        severity: fault.severity,
+    };
+    let problems = faults.into_iter().map(problem).collect();
+    Single { item: Item { reference, line: 0, object }, problems }
+}
+
 struct Parsing<'f> {
     file: &'f Arc<Path>,
     parsed: Parsed,

@@ -52,14 +52,19 @@ impl fmt::Display for Severity {
     }
 }
 
+/// `dir/a.yaml:12`, or the path alone where there is no line.
+#[must_use]
+pub fn place(file: &Path, line: usize) -> String {
+    match line {
+        0 => file.display().to_string(),
+        line => format!("{}:{line}", file.display()),
+    }
+}
+
 /// `dir/a.yaml:12: error: Service ns2/bar: spec.ports[0].port: 0 is not a port: ...`
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if self.line != 0 {
-            write!(f, ":{}", self.line)?;
-        }
-        write!(f, ": {}: ", self.severity)?;
+        write!(f, "{}: {}: ", place(&self.file, self.line), self.severity)?;
         if let Some(object) = &self.object {
             write!(f, "{object}: ")?;
         }

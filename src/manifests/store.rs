@@ -9,13 +9,28 @@ use std::{
 };
 
 use super::{
-    Object, ObjectRef, Problem, Severity,
+    Kind, Object, ObjectRef, Problem, Severity,
     index::Objects,
-    parse::{Parsed, Skipped},
+    parse::{Item, Parsed, Single, Skipped},
+    problem::place,
 };
 
-/// New contents of files, by path; `None`: the file is gone.
-pub type Update = Vec<(Arc<Path>, Option<Parsed>)>;
+/// What a source has to tell, in order.
+pub type Update = Vec<News>;
+
+/// One thing that a source has to tell. A path names a file, or a source that tells of each object
+/// on its own, such as the API of a cluster.
+#[derive(Debug)]
+pub enum News {
+    /// New contents of a file; `None`: the file is gone.
+    File(Arc<Path>, Option<Parsed>),
+    /// An object of this source as it is now.
+    Object(Arc<Path>, Single),
+    /// An object that this source has no more.
+    Gone(Arc<Path>, ObjectRef),
+    /// Of a kind, in one namespace or in all, this source has these objects and no others.
+    Only(Arc<Path>, Kind, Option<Arc<str>>, BTreeSet<ObjectRef>),
+}
 
 /// Which objects in force an update touched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +63,8 @@ impl Changes {
 #[derive(Debug, Default)]
 pub struct Store {
     files: BTreeMap<Arc<Path>, Contents>,
+    /// What is wrong with objects that were told of on their own.
+    singles: BTreeMap<(ObjectRef, Arc<Path>), Box<[Problem]>>,
     held: BTreeMap<(ObjectRef, Arc<Path>), Held>,
     /// Objects that more than one file holds.
     shared: BTreeSet<ObjectRef>,
@@ -96,33 +113,101 @@ impl Store {
         holders.find(|(_, held)| held.object.is_some()).map(|(file, held)| (file, held.line))
     }
 
-    /// Takes in new contents of files, all at once: an object that moves from one file of the
-    /// update to another stays in force. What did not change keeps its `Arc`.
+    /// Takes in what sources tell, all at once: an object that moves from one file of the update to
+    /// another stays in force. What did not change keeps its `Arc`.
     pub fn apply(&mut self, update: Update) -> Changes {
         let mut touched = BTreeSet::new();
         let mut changes = Changes::default();
-        for (file, parsed) in update {
-            let old = self.files.remove(&file);
-            let new = match parsed {
-                Some(parsed) => self.replace(&file, old.as_ref(), parsed, &mut touched),
-                None => None,
-            };
-            for reference in old.iter().flat_map(|contents| &contents.references) {
-                let stays = new.as_ref().is_some_and(|new| new.holds(reference));
-                if !stays {
-                    self.held.remove(&(reference.clone(), file.clone()));
-                    touched.insert(reference.clone());
+        for news in update {
+            changes.problems |= match news {
+                News::File(file, parsed) => self.file(file, parsed, &mut touched),
+                News::Object(source, single) => self.single(source, single, &mut touched),
+                News::Gone(source, reference) => self.gone((reference, source), &mut touched),
+                News::Only(source, kind, namespace, listed) => {
+                    let others = self.others(&source, kind, namespace, &listed);
+                    let forget = |key| self.gone(key, &mut touched);
+                    // Each of them, hence no `any`.
+                    others.into_iter().map(forget).fold(false, |any, told| any | told)
                 }
-            }
-            changes.problems |= told(old.as_ref()) != told(new.as_ref());
-            if let Some(new) = new {
-                self.files.insert(file, new);
-            }
+            };
         }
         for reference in touched {
             self.settle(reference, &mut changes);
         }
         changes
+    }
+
+    /// Takes in a file. True when other problems are told than before, as below.
+    fn file(
+        &mut self,
+        file: Arc<Path>,
+        parsed: Option<Parsed>,
+        touched: &mut BTreeSet<ObjectRef>,
+    ) -> bool {
+        let old = self.files.remove(&file);
+        let new = match parsed {
+            Some(parsed) => self.replace(&file, old.as_ref(), parsed, touched),
+            None => None,
+        };
+        for reference in old.iter().flat_map(|contents| &contents.references) {
+            let stays = new.as_ref().is_some_and(|new| new.holds(reference));
+            if !stays {
+                self.held.remove(&(reference.clone(), file.clone()));
+                touched.insert(reference.clone());
+            }
+        }
+        let is_news = told(old.as_ref()) != told(new.as_ref());
+        if let Some(new) = new {
+            self.files.insert(file, new);
+        }
+        is_news
+    }
+
+    /// Takes in one object.
+    fn single(
+        &mut self,
+        source: Arc<Path>,
+        single: Single,
+        touched: &mut BTreeSet<ObjectRef>,
+    ) -> bool {
+        let Single { item, mut problems } = single;
+        let key = (item.reference.clone(), source);
+        touched.insert(item.reference.clone());
+        self.hold(item, &key.1);
+        self.tell_consequences(&mut problems, &key.1);
+        let before = self.singles.remove(&key);
+        let is_news = before.as_deref().unwrap_or_default() != problems.as_slice();
+        if !problems.is_empty() {
+            self.singles.insert(key, problems.into());
+        }
+        is_news
+    }
+
+    /// Forgets one object.
+    fn gone(&mut self, key: (ObjectRef, Arc<Path>), touched: &mut BTreeSet<ObjectRef>) -> bool {
+        self.held.remove(&key);
+        let was_told = self.singles.remove(&key).is_some();
+        touched.insert(key.0);
+        was_told
+    }
+
+    /// What `source` holds of a kind beside what is `listed`.
+    fn others(
+        &self,
+        source: &Arc<Path>,
+        kind: Kind,
+        namespace: Option<Arc<str>>,
+        listed: &BTreeSet<ObjectRef>,
+    ) -> Vec<(ObjectRef, Arc<Path>)> {
+        let is_all = namespace.is_none();
+        let namespace = namespace.unwrap_or_default();
+        let first = ObjectRef { kind, namespace: namespace.clone(), name: "".into() };
+        let range = self.held.range((first, Arc::from(Path::new("")))..).map(|(key, _)| key);
+        range
+            .take_while(|(other, _)| other.kind == kind && (is_all || other.namespace == namespace))
+            .filter(|(other, file)| file == source && !listed.contains(other))
+            .cloned()
+            .collect()
     }
 
     /// Everything that is wrong now: per file and line, then one note for each kind that is
@@ -131,6 +216,7 @@ impl Store {
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems: Vec<Problem> =
             self.files.values().flat_map(|contents| contents.problems.iter().cloned()).collect();
+        problems.extend(self.singles.values().flatten().cloned());
         problems.extend(self.shared.iter().flat_map(|reference| self.duplicates(reference)));
         problems.sort();
         problems.extend(self.skipped());
@@ -147,23 +233,35 @@ impl Store {
     ) -> Option<Contents> {
         let mut references: BTreeSet<ObjectRef> = BTreeSet::new();
         for item in parsed.items {
-            let key = (item.reference.clone(), file.clone());
-            let before = self.held.remove(&key).and_then(|held| held.object);
-            let before = before.or_else(|| self.objects.get(&item.reference));
-            let object = match (item.object, before) {
-                (Some(new), Some(before)) if new == before => Some(before),
-                (Some(new), _) => Some(new),
-                (None, before) => before,
-            };
-            self.held.insert(key, Held { object, line: item.line });
             touched.insert(item.reference.clone());
-            references.insert(item.reference);
+            references.insert(item.reference.clone());
+            self.hold(item, file);
         }
         if parsed.unreadable {
             // One of them may be the object whose name cannot be read.
             references.extend(old.into_iter().flat_map(|old| old.references.iter().cloned()));
         }
         let mut problems = parsed.problems;
+        self.tell_consequences(&mut problems, file);
+        let references = references.into_iter().collect();
+        Some(Contents { references, problems: problems.into(), skipped: parsed.skipped })
+    }
+
+    /// Holds an object as `file` has it now; a broken one as it was last good.
+    fn hold(&mut self, item: Item, file: &Arc<Path>) {
+        let key = (item.reference, file.clone());
+        let before = self.held.remove(&key).and_then(|held| held.object);
+        let before = before.or_else(|| self.objects.get(&key.0));
+        let object = match (item.object, before) {
+            (Some(new), Some(before)) if new == before => Some(before),
+            (Some(new), _) => Some(new),
+            (None, before) => before,
+        };
+        self.held.insert(key, Held { object, line: item.line });
+    }
+
+    /// Adds to each error what it means for the object that has it.
+    fn tell_consequences(&self, problems: &mut [Problem], file: &Arc<Path>) {
         for problem in problems.iter_mut().filter(|problem| problem.severity == Severity::Error) {
             let key = problem.object.clone().map(|reference| (reference, file.clone()));
             let held = key.and_then(|key| self.held.get(&key));
@@ -174,8 +272,6 @@ impl Store {
             };
             problem.message = format!("{} ({consequence})", problem.message).into();
         }
-        let references = references.into_iter().collect();
-        Some(Contents { references, problems: problems.into(), skipped: parsed.skipped })
     }
 
     /// Puts the right version of one object in force.
@@ -220,8 +316,8 @@ impl Store {
                 object: Some(reference.clone()),
                 field: None,
                 message: format!(
-                    "is also in {}:{winner_line}, which is used: remove one of the two",
-                    winner.display()
+                    "is also in {}, which is used: remove one of the two",
+                    place(winner, winner_line)
                 )
                 .into(),
                 severity: Severity::Warning,

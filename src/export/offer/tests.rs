@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::manifests::{Severity, parse};
+use crate::manifests::{News, Severity, parse};
 
 const GATEWAY: &str = "
 apiVersion: networking.istio.io/v1
@@ -43,7 +43,7 @@ endpoints:
 fn read(reader: &mut Reader, store: &mut Store, documents: &[&str]) -> View {
     let file: Arc<Path> = Path::new("a.yaml").into();
     let parsed = parse(&file, documents.join("\n---\n").as_bytes());
-    let changes = store.apply(vec![(file, Some(parsed))]);
+    let changes = store.apply(vec![News::File(file, Some(parsed))]);
     reader.take(store, &changes)
 }
 

@@ -3,7 +3,11 @@
 use std::{path::Path, sync::Arc};
 
 use super::*;
-use crate::{discovery::Identity, export::Wanted, manifests::parse};
+use crate::{
+    discovery::Identity,
+    export::Wanted,
+    manifests::{News, parse},
+};
 
 const GATEWAY: &str = "
 apiVersion: networking.istio.io/v1
@@ -56,7 +60,7 @@ fn members(texts: &[&str]) -> Vec<Member> {
         let file: Arc<Path> = Path::new(&format!("{name}.yaml")).into();
         let mut store = Store::new();
         let parsed = parse(&file, format!("{text}---\n{GATEWAY}").as_bytes());
-        let changes = store.apply(vec![(file, Some(parsed))]);
+        let changes = store.apply(vec![News::File(file, Some(parsed))]);
         let reader = Reader::new(&name, Identity::default(), Wanted::default());
         Member::new(&name, store, &changes, reader)
     };

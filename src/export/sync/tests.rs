@@ -8,7 +8,7 @@ use crate::{
         Form, OWNER,
         offer::{Offer, Port},
     },
-    manifests::{Kind, ObjectRef, Severity, Store, parse},
+    manifests::{Kind, News, ObjectRef, Severity, Store, parse},
 };
 
 struct Place {
@@ -177,7 +177,7 @@ fn a_file_that_somebody_changed_is_theirs_until_they_remove_it() {
 fn taken(yaml: &str) -> Taken {
     let file: std::sync::Arc<Path> = Path::new("c0.yaml").into();
     let mut store = Store::new();
-    store.apply(vec![(file.clone(), Some(parse(&file, yaml.as_bytes())))]);
+    store.apply(vec![News::File(file.clone(), Some(parse(&file, yaml.as_bytes())))]);
     Taken::of_store(&store)
 }
 

@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::manifests::{
-    Parsed, Update,
+    News, Parsed, Update,
     parse::{self, FILE_BYTES_MAX},
 };
 
@@ -30,7 +30,7 @@ pub(super) fn read_all(files: Vec<Arc<Path>>) -> Update {
     let take_turns = || {
         let mut update = Update::new();
         while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-            update.push((file.clone(), read(file)));
+            update.push(News::File(file.clone(), read(file)));
         }
         update
     };

@@ -164,7 +164,13 @@ async fn only_the_file_that_changed_is_read() {
     });
     write(world.path("b.yaml"), &service("b", 2));
     let update = world.directories.changed().await;
-    let files: Vec<_> = update.iter().map(|(file, _)| file.to_path_buf()).collect();
+    let files: Vec<_> = update
+        .iter()
+        .map(|news| match news {
+            News::File(file, _) => file.to_path_buf(),
+            other => panic!("no news of a file: {other:?}"),
+        })
+        .collect();
     assert_eq!(files, [world.path("b.yaml")]);
 }
 

@@ -20,38 +20,91 @@ use crate::manifests::{
 /// Reads an object and tells its unknown fields.
 pub(super) fn read(kind: Kind, text: &str) -> Result<(Object, Vec<Fault>), Fault> {
     if text.contains("<<:") {
-        return read_typed(kind, &merged(text)?);
+        return read_typed(kind, &Yaml(&merged(text)?));
     }
-    read_typed(kind, text)
+    read_typed(kind, &Yaml(text))
 }
 
-/// Each kind has one way to be read, and so one copy of its code: where unknown fields are told
-/// (Istio's kinds, all of whose fields we know by name) or where they are not.
-fn read_typed(kind: Kind, text: &str) -> Result<(Object, Vec<Fault>), Fault> {
+/// Reads an object that the Kubernetes API wrote, some twenty times faster than as YAML.
+pub(super) fn read_json(kind: Kind, text: &str) -> Result<(Object, Vec<Fault>), Fault> {
+    // Only the YAML parser knows the path of the field; and what it can read is good enough.
+    read_typed(kind, &Json(text)).or_else(|_| read(kind, text))
+}
+
+/// How an object is written.
+trait Written {
+    /// Reads any type, without regard to unknown fields.
+    fn untracked<T: DeserializeOwned>(&self) -> Result<T, Fault>;
+
+    /// Reads a type and tells its unknown fields.
+    fn tracked<T: DeserializeOwned>(&self, told: (Kind, &mut Vec<Fault>)) -> Result<T, Fault>;
+}
+
+struct Yaml<'a>(&'a str);
+
+struct Json<'a>(&'a str);
+
+impl Written for Yaml<'_> {
+    fn untracked<T: DeserializeOwned>(&self) -> Result<T, Fault> {
+        untracked(self.0)
+    }
+
+    fn tracked<T: DeserializeOwned>(
+        &self,
+        (kind, faults): (Kind, &mut Vec<Fault>),
+    ) -> Result<T, Fault> {
+        let text = &*as_yaml(self.0);
+        let tell =
+            |path: serde_ignored::Path<'_>| faults.extend(unread::unknown_field(kind, &path));
+        serde_ignored::deserialize(yaml(text)?, tell).map_err(Fault::from)
+    }
+}
+
+impl Written for Json<'_> {
+    fn untracked<T: DeserializeOwned>(&self) -> Result<T, Fault> {
+        budget::start(self.0.len());
+        serde_json::from_str(self.0).map_err(Fault::from)
+    }
+
+    fn tracked<T: DeserializeOwned>(
+        &self,
+        (kind, faults): (Kind, &mut Vec<Fault>),
+    ) -> Result<T, Fault> {
+        budget::start(self.0.len());
+        let tell =
+            |path: serde_ignored::Path<'_>| faults.extend(unread::unknown_field(kind, &path));
+        let mut json = serde_json::Deserializer::from_str(self.0);
+        serde_ignored::deserialize(&mut json, tell).map_err(Fault::from)
+    }
+}
+
+/// Each kind has one way to be read: where unknown fields are told (Istio's kinds, all of whose
+/// fields we know by name) or where they are not.
+fn read_typed(kind: Kind, text: &impl Written) -> Result<(Object, Vec<Fault>), Fault> {
     let mut unknown = Vec::new();
     let told = (kind, &mut unknown);
     let object = match kind {
-        Kind::Service => untracked::<Service>(text)?.into(),
-        Kind::EndpointSlice => untracked::<EndpointSlice>(text)?.into(),
-        Kind::Endpoints => untracked::<Endpoints>(text)?.into(),
-        Kind::Pod => untracked::<Pod>(text)?.into(),
+        Kind::Service => text.untracked::<Service>()?.into(),
+        Kind::EndpointSlice => text.untracked::<EndpointSlice>()?.into(),
+        Kind::Endpoints => text.untracked::<Endpoints>()?.into(),
+        Kind::Pod => text.untracked::<Pod>()?.into(),
         Kind::Node => {
-            let mut node: Node = untracked(text)?;
+            let mut node: Node = text.untracked()?;
             node.meta.namespace = scalar::shared("");
             node.into()
         }
         Kind::Namespace => {
-            let mut namespace: Namespace = untracked(text)?;
+            let mut namespace: Namespace = text.untracked()?;
             namespace.meta.namespace = scalar::shared("");
             namespace.into()
         }
-        Kind::Gateway => tracked::<Gateway>(text, told)?.into(),
-        Kind::ServiceEntry => tracked::<ServiceEntry>(text, told)?.into(),
-        Kind::DestinationRule => tracked::<DestinationRule>(text, told)?.into(),
-        Kind::WorkloadEntry => tracked::<WorkloadEntry>(text, told)?.into(),
-        Kind::PeerAuthentication => tracked::<PeerAuthentication>(text, told)?.into(),
-        Kind::EnvoyFilter => untracked::<EnvoyFilter>(text)?.into(),
-        Kind::ConfigMap => untracked::<ConfigMap>(text)?.into(),
+        Kind::Gateway => text.tracked::<Gateway>(told)?.into(),
+        Kind::ServiceEntry => text.tracked::<ServiceEntry>(told)?.into(),
+        Kind::DestinationRule => text.tracked::<DestinationRule>(told)?.into(),
+        Kind::WorkloadEntry => text.tracked::<WorkloadEntry>(told)?.into(),
+        Kind::PeerAuthentication => text.tracked::<PeerAuthentication>(told)?.into(),
+        Kind::EnvoyFilter => text.untracked::<EnvoyFilter>()?.into(),
+        Kind::ConfigMap => text.untracked::<ConfigMap>()?.into(),
     };
     Ok((object, unknown))
 }
@@ -60,16 +113,6 @@ fn read_typed(kind: Kind, text: &str) -> Result<(Object, Vec<Fault>), Fault> {
 pub(super) fn untracked<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
     let text = &*as_yaml(text);
     T::deserialize(yaml(text)?).map_err(Fault::from)
-}
-
-/// Reads a type and tells its unknown fields.
-fn tracked<T: DeserializeOwned>(
-    text: &str,
-    (kind, faults): (Kind, &mut Vec<Fault>),
-) -> Result<T, Fault> {
-    let text = &*as_yaml(text);
-    let tell = |path: serde_ignored::Path<'_>| faults.extend(unread::unknown_field(kind, &path));
-    serde_ignored::deserialize(yaml(text)?, tell).map_err(Fault::from)
 }
 
 fn yaml(text: &str) -> Result<serde_norway::Deserializer<'_>, Fault> {

@@ -13,7 +13,7 @@ fn update(files: &[(&str, Option<&str>)]) -> Update {
         .map(|(name, text)| {
             let file = file(name);
             let parsed = text.map(|text| parse(&file, text.as_bytes()));
-            (file, parsed)
+            News::File(file, parsed)
         })
         .collect()
 }
@@ -113,7 +113,7 @@ fn a_file_that_no_longer_parses_keeps_its_objects() {
     assert!(told[0].starts_with("1.yaml:9: error: "), "{told:?}");
     assert!(told[0].ends_with("(objects that this file held before stay in use)"), "{told:?}");
     let gone = Parsed::unreadable(&file("1.yaml"), "cannot be opened".into());
-    assert!(store.apply(vec![(file("1.yaml"), Some(gone))]).is_empty());
+    assert!(store.apply(vec![News::File(file("1.yaml"), Some(gone))]).is_empty());
     assert_eq!(
         problems(&store),
         ["1.yaml: error: cannot be opened (objects that this file held before stay in use)"]
@@ -180,4 +180,66 @@ fn problems_are_told_only_when_they_change() {
     assert!(!store.apply(update(&[("1.yaml", Some(&broken))])).problems);
     assert!(!store.apply(update(&[("2.yaml", Some(&service("b", 80)))])).problems);
     assert!(store.apply(update(&[("1.yaml", None)])).problems);
+}
+
+/// An object as the API of a cluster tells it.
+fn told_alone(name: &str, port: &str) -> News {
+    let source = file("kubernetes");
+    let reference =
+        ObjectRef { kind: Kind::Service, namespace: "default".into(), name: name.into() };
+    let json = format!(
+        "{{\"metadata\": {{\"name\": \"{name}\", \"namespace\": \"default\"}}, \
+         \"spec\": {{\"ports\": [{{\"port\": {port}}}]}}}}"
+    );
+    News::Object(source.clone(), crate::manifests::parse_single(&source, reference, &json))
+}
+
+#[test]
+fn an_object_told_alone_is_replaced_by_its_last_good_version_and_forgotten_when_it_goes() {
+    let mut store = Store::new();
+    let changes = store.apply(vec![told_alone("a", "80"), told_alone("b", "81")]);
+    assert_eq!(changes.added.len(), 2);
+    assert!(store.apply(vec![told_alone("a", "80")]).is_empty(), "the same again");
+
+    let changes = store.apply(vec![told_alone("a", "800000")]);
+    assert!(changes.is_empty() && changes.problems);
+    assert_eq!((port(&store, "a"), port(&store, "b")), (Some(80), Some(81)));
+    let told = problems(&store);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("kubernetes: error: Service default/a: spec.ports[0].port: ")
+            && told[0].ends_with("(its last good version stays in use)"),
+        "{told:?}"
+    );
+
+    let reference = |name: &str| ObjectRef {
+        kind: Kind::Service,
+        namespace: "default".into(),
+        name: name.into(),
+    };
+    let changes = store.apply(vec![News::Gone(file("kubernetes"), reference("a"))]);
+    assert!(changes.problems && changes.removed == [reference("a")]);
+    assert!(problems(&store).is_empty());
+    assert!(store.singles.is_empty());
+}
+
+#[test]
+fn a_list_leaves_only_what_is_in_it_and_other_sources_alone() {
+    let mut store = Store::new();
+    store.apply(update(&[("x.yaml", Some(&service("filed", 80)))]));
+    store.apply(vec![told_alone("a", "80"), told_alone("b", "81")]);
+    let only = |kind, namespace: Option<&str>, names: &[&str]| {
+        let reference =
+            |name: &&str| ObjectRef { kind, namespace: "default".into(), name: (**name).into() };
+        let listed = names.iter().map(reference).collect();
+        News::Only(file("kubernetes"), kind, namespace.map(Into::into), listed)
+    };
+    assert!(store.apply(vec![only(Kind::Pod, None, &[])]).is_empty(), "another kind");
+    assert!(store.apply(vec![only(Kind::Service, Some("ns9"), &[])]).is_empty(), "elsewhere");
+    let changes = store.apply(vec![only(Kind::Service, None, &["b"])]);
+    assert_eq!((changes.removed.len(), &*changes.removed[0].name), (1, "a"));
+    assert_eq!((port(&store, "b"), port(&store, "filed")), (Some(81), Some(80)));
+    let changes = store.apply(vec![only(Kind::Service, Some("default"), &[])]);
+    assert_eq!(changes.removed.len(), 1);
+    assert_eq!(port(&store, "filed"), Some(80), "a file's object is not the API's");
 }

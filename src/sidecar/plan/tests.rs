@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     discovery::{Change, Identity, NetworkView, Role},
-    manifests::{Store, parse},
+    manifests::{News, Store, parse},
     routing::SharedTable,
 };
 
@@ -39,7 +39,7 @@ fn planned(manifests: &[&str], subsets: &[(&str, &str)]) -> (Plan, Catalog) {
     let path: Arc<std::path::Path> = std::path::Path::new("a.yaml").into();
     let parsed = parse(&path, text.as_bytes());
     assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
-    let changes = store.apply(vec![(path, Some(parsed))]);
+    let changes = store.apply(vec![News::File(path, Some(parsed))]);
     let identity = Identity {
         role: Role::Sidecar,
         namespace: "ns1".into(),

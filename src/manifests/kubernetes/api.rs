@@ -1,0 +1,199 @@
+//! Asks the API: one request, one answer, or the trouble there was.
+//!
+//! Must not know: when to ask again.
+
+use std::time::Duration;
+
+use hyper::{Request, Response, StatusCode, body::Incoming};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use kube::client::{Body, ConfigExt as _};
+use serde::Deserialize;
+use tower::{BoxError, Service as _, ServiceBuilder, ServiceExt as _, util::BoxCloneSyncService};
+
+use super::{
+    AccessError, lines,
+    resource::{Scope, group_path},
+};
+
+/// For an answer to begin.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
+/// For the next bytes of one.
+const BYTES_PATIENCE: Duration = Duration::from_secs(30);
+/// Of an answer that is no list.
+const STATUS_BYTES_MAX: usize = 64 << 10;
+/// A page of a list: 500 objects of 1.5 MB would be more, and such objects do not exist.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+/// An API server that vanished is noticed after 30 s and three probes, 10 s apart.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
+
+/// The API of one cluster.
+#[derive(Clone, Debug)]
+pub(super) struct Api(BoxCloneSyncService<Request<Body>, Response<Incoming>, BoxError>);
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// What we knew is too old to go on from: 410.
+    Expired,
+    /// There is no such kind: 404.
+    Absent,
+    /// We may not: 403.
+    Forbidden(String),
+    /// Anything else.
+    Other(String),
+}
+
+/// What the API says when it says no.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Status {
+    code: u16,
+    message: String,
+}
+
+/// What a version of a group has.
+#[derive(Deserialize)]
+struct Served {
+    #[serde(default)]
+    resources: Vec<ServedKind>,
+}
+
+#[derive(Deserialize)]
+struct ServedKind {
+    name: String,
+}
+
+impl Api {
+    pub(super) fn new(access: &kube::Config) -> Result<Self, AccessError> {
+        let unusable = |error| AccessError::Credentials(Box::new(error));
+        let (time, interval, probes) = KEEPALIVE;
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(ANSWER_PATIENCE / 2));
+        tcp.set_keepalive(Some(time));
+        tcp.set_keepalive_interval(Some(interval));
+        tcp.set_keepalive_retries(Some(probes));
+        let tls = access.rustls_https_connector_with_connector(tcp).map_err(unusable)?;
+        let service = ServiceBuilder::new()
+            .layer(access.base_uri_layer())
+            .option_layer(access.auth_layer().map_err(unusable)?)
+            .layer(access.extra_headers_layer().map_err(unusable)?)
+            .map_err(BoxError::from)
+            .service(Client::builder(TokioExecutor::new()).build(tls));
+        Ok(Self(BoxCloneSyncService::new(service)))
+    }
+
+    /// Asks for what is at a path; its body is still to come.
+    pub(super) async fn open(&self, path: &str) -> Result<Incoming, Trouble> {
+        let request = Request::get(path).header("accept", "application/json");
+        let request = request.body(Body::empty()).map_err(|error| Trouble::of_error(&error))?;
+        let mut service = self.0.clone();
+        let answer = async { service.ready().await?.call(request).await };
+        let answer = match tokio::time::timeout(ANSWER_PATIENCE, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(Trouble::of_error(&*error)),
+            Err(_) => return Err(Trouble::Other(format!("no answer in {ANSWER_PATIENCE:?}"))),
+        };
+        match answer.status() {
+            StatusCode::OK => Ok(answer.into_body()),
+            code => {
+                let bytes = collect(answer.into_body(), STATUS_BYTES_MAX).await.unwrap_or_default();
+                let status: Status = serde_json::from_slice(&bytes).unwrap_or_default();
+                Err(Status { code: code.as_u16(), ..status }.into())
+            }
+        }
+    }
+
+    /// Asks for what is at a path, and for the whole of it.
+    pub(super) async fn whole(&self, path: &str) -> Result<Vec<u8>, Trouble> {
+        collect(self.open(path).await?, ANSWER_BYTES_MAX).await
+    }
+
+    /// The path of a kind, in the first of its versions that this API has.
+    pub(super) async fn locate(&self, scope: &Scope) -> Result<String, Trouble> {
+        if !scope.kind.is_istio() {
+            return Ok(scope.path(scope.kind.api_versions()[0]));
+        }
+        for api_version in scope.kind.api_versions() {
+            let served = match self.whole(&group_path(api_version)).await {
+                Ok(served) => served,
+                Err(Trouble::Absent) => continue,
+                Err(trouble) => return Err(trouble),
+            };
+            let served: Served =
+                serde_json::from_slice(&served).map_err(|error| Trouble::of_error(&error))?;
+            if served.resources.iter().any(|kind| kind.name == scope.plural()) {
+                return Ok(scope.path(api_version));
+            }
+        }
+        Err(Trouble::Absent)
+    }
+}
+
+async fn collect(mut body: Incoming, max: usize) -> Result<Vec<u8>, Trouble> {
+    let mut whole = Vec::new();
+    while let Some(bytes) = lines::data(&mut body, BYTES_PATIENCE).await? {
+        if whole.len() + bytes.len() > max {
+            return Err(Trouble::Other(format!("an answer has more than {max} bytes")));
+        }
+        whole.extend_from_slice(&bytes);
+    }
+    Ok(whole)
+}
+
+impl Trouble {
+    /// An error and what is behind it.
+    pub(super) fn of_error(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut parts = Vec::new();
+        let mut next = Some(error);
+        while let Some(error) = next {
+            let part = error.to_string();
+            // Some repeat what is behind them.
+            if parts.last().is_none_or(|last: &String| !last.ends_with(&part)) {
+                parts.push(part);
+            }
+            next = error.source();
+        }
+        Self::Other(shown(&parts.join(": ")))
+    }
+}
+
+impl From<Status> for Trouble {
+    fn from(Status { code, message }: Status) -> Self {
+        match code {
+            410 => Self::Expired,
+            404 => Self::Absent,
+            403 => Self::Forbidden(shown(&message)),
+            _ => Self::Other(format!("{code}: {}", shown(&message))),
+        }
+    }
+}
+
+/// A text of the API's as it may stand in a log.
+fn shown(text: &str) -> String {
+    const CHARS_MAX: usize = 300;
+    let mut shown = String::new();
+    for c in text.chars().take(CHARS_MAX) {
+        if c.is_control() { shown.extend(c.escape_debug()) } else { shown.push(c) }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_told_by_its_code_and_shown_on_one_line() {
+        let of = |code, message: &str| Trouble::from(Status { code, message: message.into() });
+        assert_eq!(of(410, "too old resource version"), Trouble::Expired);
+        assert_eq!(of(404, ""), Trouble::Absent);
+        assert_eq!(of(403, "no\nway"), Trouble::Forbidden("no\\nway".into()));
+        assert_eq!(of(500, "etcd"), Trouble::Other("500: etcd".into()));
+        assert_eq!(shown(&"x".repeat(1_000)).len(), 300);
+    }
+}

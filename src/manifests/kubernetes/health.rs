@@ -1,0 +1,251 @@
+//! How well the API is followed, for those who ask: each kind's state, and how old what is known
+//! may be.
+//!
+//! Written by the tasks that follow, read by operators' views. Must not know: HTTP, metrics.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::resource::Scope;
+use crate::manifests::Kind;
+
+/// The state of everything that is followed.
+#[derive(Debug)]
+pub struct Health {
+    server: String,
+    scopes: Mutex<Vec<Followed>>,
+    events: AtomicU64,
+    lists: AtomicU64,
+}
+
+/// One kind, in one namespace or in all.
+#[derive(Clone, Debug)]
+pub struct Followed {
+    /// The kind.
+    pub kind: Kind,
+    /// `None`: all namespaces.
+    pub namespace: Option<Arc<str>>,
+    /// How it is.
+    pub state: State,
+    /// Since when.
+    pub since: Instant,
+    /// It was listed at least once.
+    pub is_listed: bool,
+}
+
+/// How it is with one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Not listed yet.
+    Loading,
+    /// A watch is open.
+    Live,
+    /// There is no watch, and this is why: what was known stays in use.
+    Lost(String),
+    /// The API has no such kind; it is asked again and again.
+    Absent,
+    /// We may not read it, as the API says here.
+    Forbidden(String),
+}
+
+impl State {
+    /// Every [`Self::as_str`].
+    pub const ALL: [&str; 5] = ["loading", "live", "lost", "absent", "forbidden"];
+
+    /// In a word.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Live => "live",
+            Self::Lost(_) => "lost",
+            Self::Absent => "absent",
+            Self::Forbidden(_) => "forbidden",
+        }
+    }
+
+    /// Why it is not live, in the words of the API or the system; empty where nobody said.
+    #[must_use]
+    pub fn why(&self) -> &str {
+        match self {
+            Self::Lost(why) | Self::Forbidden(why) => why,
+            Self::Loading | Self::Live | Self::Absent => "",
+        }
+    }
+}
+
+impl Health {
+    pub(super) fn new(server: String, scopes: &[Scope]) -> Self {
+        let followed = |scope: &Scope| Followed {
+            kind: scope.kind,
+            namespace: scope.namespace.clone(),
+            state: State::Loading,
+            since: Instant::now(),
+            is_listed: false,
+        };
+        let scopes = Mutex::new(scopes.iter().map(followed).collect());
+        Self { server, scopes, events: AtomicU64::new(0), lists: AtomicU64::new(0) }
+    }
+
+    /// The address of the API.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Everything that is followed, by kind and namespace.
+    #[must_use]
+    pub fn followed(&self) -> Vec<Followed> {
+        self.lock().clone()
+    }
+
+    /// How long the oldest of what is known has been without contact; zero while all is well.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        let scopes = self.lock();
+        let lost = scopes.iter().filter(|followed| matches!(followed.state, State::Lost(_)));
+        lost.map(|followed| followed.since.elapsed()).max().unwrap_or_default()
+    }
+
+    /// Events that arrived.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
+    }
+
+    /// Lists that were read to their end.
+    #[must_use]
+    pub fn lists(&self) -> u64 {
+        self.lists.load(Ordering::Relaxed)
+    }
+
+    /// What an operator should know, a line for each cause; empty while all is well.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<String> {
+        let scopes = self.lock();
+        let mut causes: BTreeMap<(&str, &str), (BTreeSet<Kind>, Duration, bool)> = BTreeMap::new();
+        for followed in scopes.iter() {
+            let key = (followed.state.as_str(), followed.state.why());
+            let cause = causes.entry(key).or_insert((BTreeSet::new(), Duration::ZERO, true));
+            cause.0.insert(followed.kind);
+            cause.1 = cause.1.max(followed.since.elapsed());
+            cause.2 &= followed.is_listed;
+        }
+        let line = |((state, why), (kinds, age, is_listed)): (_, (BTreeSet<Kind>, Duration, _))| {
+            let kinds: Vec<_> = kinds.into_iter().map(Kind::as_str).collect();
+            let kinds = kinds.join(", ");
+            let age = age.as_secs();
+            match state {
+                "lost" if is_listed => Some(format!(
+                    "kubernetes: no contact for {age} s ({why}): what is known of {kinds} stays in \
+                     use"
+                )),
+                "lost" => Some(format!("kubernetes: {kinds} cannot be listed: {why}")),
+                "forbidden" => Some(format!(
+                    "kubernetes: {kinds} may not be read: grant get, list and watch ({why})"
+                )),
+                "loading" => Some(format!("kubernetes: {kinds} are being listed")),
+                _ => None,
+            }
+        };
+        causes.into_iter().filter_map(line).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Followed>> {
+        self.scopes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes what is known of one of them.
+#[derive(Debug)]
+pub(super) struct Pen {
+    health: Arc<Health>,
+    place: usize,
+}
+
+impl Pen {
+    pub(super) fn new(health: Arc<Health>, place: usize) -> Self {
+        Self { health, place }
+    }
+
+    /// It is in this state now. The first that is lost and the last that is well again are news.
+    pub(super) fn is(&self, state: State) {
+        let mut scopes = self.health.lock();
+        let Some(followed) = scopes.get_mut(self.place) else { return };
+        if followed.state == state {
+            return;
+        }
+        let goes_on = matches!((&followed.state, &state), (State::Lost(_), State::Lost(_)));
+        let kind = followed.kind;
+        let before = std::mem::replace(&mut followed.state, state.clone());
+        let lasted = followed.since.elapsed();
+        if !goes_on {
+            followed.since = Instant::now();
+        }
+        let lost = scopes.iter().filter(|f| matches!(f.state, State::Lost(_))).count();
+        drop(scopes);
+        let server = &self.health.server;
+        match (&before, &state) {
+            (State::Lost(_), State::Lost(why)) => tracing::debug!(%kind, %why, "still lost"),
+            (_, State::Lost(why)) if lost == 1 => {
+                tracing::warn!(%server, %why, "no contact with the Kubernetes API: what is known \
+                     stays in use");
+            }
+            (State::Lost(_), _) if lost == 0 => {
+                tracing::info!(%server, away = ?lasted, "the Kubernetes API is followed again");
+            }
+            (_, State::Absent) => tracing::info!(%kind, "the Kubernetes API has no such kind yet"),
+            (State::Absent, _) => tracing::info!(%kind, "the Kubernetes API has this kind now"),
+            (_, State::Forbidden(why)) => tracing::error!(%kind, %why, "may not be read"),
+            (_, _) => tracing::debug!(%kind, state = state.as_str(), "followed"),
+        }
+    }
+
+    /// It was listed to the end.
+    pub(super) fn listed(&self) {
+        self.health.lists.fetch_add(1, Ordering::Relaxed);
+        if let Some(followed) = self.health.lock().get_mut(self.place) {
+            followed.is_listed = true;
+        }
+    }
+
+    /// An event arrived.
+    pub(super) fn event(&self) {
+        self.health.events.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_has_an_age_and_one_line_for_each_cause() {
+        let scope = |kind| Scope { kind, namespace: None };
+        let scopes = [scope(Kind::Pod), scope(Kind::Service), scope(Kind::Gateway)];
+        let health = Arc::new(Health::new("https://a/".into(), &scopes));
+        let pens: Vec<_> = (0..3).map(|place| Pen::new(Arc::clone(&health), place)).collect();
+        for pen in &pens {
+            pen.listed();
+            pen.is(State::Live);
+        }
+        assert_eq!((health.age(), health.reasons()), (Duration::ZERO, Vec::new()));
+        pens[0].is(State::Lost("refused".into()));
+        pens[1].is(State::Lost("refused".into()));
+        pens[2].is(State::Absent);
+        let since = health.followed()[0].since;
+        pens[0].is(State::Lost("refused".into()));
+        assert_eq!(health.followed()[0].since, since, "the first loss counts");
+        let reasons = health.reasons();
+        assert_eq!(reasons.len(), 1, "{reasons:?}");
+        assert!(reasons[0].ends_with("(refused): what is known of Service, Pod stays in use"));
+        pens[1].is(State::Forbidden("no".into()));
+        assert_eq!(health.reasons().len(), 2);
+    }
+}
