@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! worker threads   one runtime each: connections                (gateway)
-//! discovery thread files, objects, the table; explains          (app/discovery.rs)
+//! discovery thread files, the Kubernetes API, the table; explains (app/discovery.rs)
 //! control thread   admin, probes, scrapes, the watchdog         (app/control.rs)
 //! main thread      signals, the drain                           (app/shutdown.rs)
 //! ```
@@ -86,7 +86,9 @@ pub fn start(start: Start) -> anyhow::Result<App> {
     let gateway = Gateway::bind(parts::gateway_config(&settings, lines)?)
         .context("gateway.listen and access_log.path say where; give another, or free it")?;
     let table = Arc::new(SharedTable::new());
-    let status = Arc::new(Status::new(settings.gateway.require_selection));
+    let source = discovery::open(&settings)?;
+    let status = Status::new(settings.gateway.require_selection, source.kubernetes());
+    let status = Arc::new(status);
     let metrics = Arc::new(Metrics::new().into());
     // Where a view of the settings is asked for, the real addresses are what is of use.
     settings.gateway.listen = gateway.addresses().to_vec();
@@ -94,12 +96,11 @@ pub fn start(start: Start) -> anyhow::Result<App> {
     let servers = control::bind(&settings)?;
     let operators = servers.iter().map(|(_, server)| server.address()).collect();
     let identity = parts::identity(&settings, gateway.addresses(), operators);
-    let directories = discovery::open(&settings.manifests.directories)?;
     let catalog = Catalog::new(identity, Arc::clone(&table));
     let (names, resolver) = resolver::new(&(&settings.resolver).into());
     let names = Arc::new(names);
     let discovery = Discovery::new(catalog, Arc::clone(&status), Arc::clone(&names));
-    let keeper = Keeper::start("discovery", directories, discovery)?;
+    let keeper = Keeper::start("discovery", source, discovery)?;
     let parts = control::Parts {
         settings: settings.clone(),
         table: Arc::clone(&table),

@@ -14,6 +14,7 @@ mod dns;
 mod explain;
 mod export;
 mod gateway;
+mod kubernetes;
 mod shown;
 mod sidecar;
 mod status;
@@ -21,6 +22,7 @@ mod status;
 pub use certs::CertsArgs;
 pub use dns::DnsArgs;
 pub use export::ExportArgs;
+pub use kubernetes::KubernetesArgs;
 pub use sidecar::SidecarArgs;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
@@ -93,6 +95,8 @@ drain.deadline to finish. A second SIGTERM ends it. SIGHUP reads the settings an
 
 Examples:
   diolkos gateway --manifests /etc/diolkos/manifests
+  diolkos gateway --kubernetes
+  diolkos gateway --kubeconfig ~/.kube/config --context cluster1
   diolkos gateway --config diolkos.yaml --set log.level=debug
   diolkos gateway --manifests a --manifests b --listen 127.0.0.1:0 --admin 127.0.0.1:0
   diolkos gateway --manifests a --health off --metrics off --set agent.listen=off")]
@@ -104,6 +108,9 @@ pub struct GatewayArgs {
     /// Directory of Kubernetes and Istio manifests, watched; may be repeated.
     #[arg(long, value_name = "DIR")]
     pub manifests: Vec<PathBuf>,
+    /// The Kubernetes API to follow.
+    #[command(flatten)]
+    pub kubernetes: KubernetesArgs,
     /// Address on which connections arrive; may be repeated [default: [::]:15443].
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub listen: Vec<SocketAddr>,
@@ -139,6 +146,7 @@ Examples:
   diolkos check --manifests /etc/diolkos/manifests
   diolkos check --cluster cluster1=m/c1 --cluster cluster2=m/c2 --certs cluster1=certs/cluster1
   diolkos check --config diolkos.yaml
+  diolkos check --kubernetes
   diolkos check --print-defaults > diolkos.yaml")]
 pub struct CheckArgs {
     /// Settings file; what it leaves out has its default.
@@ -147,6 +155,9 @@ pub struct CheckArgs {
     /// Directory of Kubernetes and Istio manifests; may be repeated.
     #[arg(long, value_name = "DIR")]
     pub manifests: Vec<PathBuf>,
+    /// The Kubernetes API to read.
+    #[command(flatten)]
+    pub kubernetes: KubernetesArgs,
     /// Compare clusters: the name and the manifests of each; repeated.
     #[arg(long, value_name = "NAME=DIR", conflicts_with_all = ["manifests", "print_defaults"])]
     pub cluster: Vec<Peer>,
@@ -255,6 +266,7 @@ impl GatewayArgs {
             text("--metrics", "metrics.listen", self.metrics.as_ref()),
             text("--workers", "gateway.workers", self.workers.as_ref()),
         ];
+        let flags = flags.into_iter().chain(self.kubernetes.overrides());
         layered(base, self.config.as_ref(), &self.set, flags)
     }
 }
@@ -265,7 +277,8 @@ impl CheckArgs {
     /// # Errors
     /// When a `--set` is not `KEY=VALUE`.
     pub fn sources(&self, base: Sources) -> Result<Sources, SettingsError> {
-        layered(base, self.config.as_ref(), &self.set, [directories(&self.manifests)])
+        let flags = [directories(&self.manifests)].into_iter().chain(self.kubernetes.overrides());
+        layered(base, self.config.as_ref(), &self.set, flags)
     }
 }
 

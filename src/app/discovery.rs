@@ -3,7 +3,7 @@
 //! Must not know: connections, how answers are shown.
 
 use std::{
-    path::PathBuf,
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,8 +12,11 @@ use tokio::sync::oneshot;
 
 use super::status::{Report, Status};
 use crate::{
+    config::Settings,
     discovery::{Catalog, Change, CheckReport, Explanation, Finding, explain::Question},
-    manifests::{Changes, Directories, Keep, Kind, Store},
+    manifests::{
+        Changes, Directories, Keep, Kind, Kubernetes, Sources, Store, kubernetes, problem::place,
+    },
     resolver::{Names, Resolved},
 };
 
@@ -47,12 +50,28 @@ impl OwnedQuestion {
     }
 }
 
-/// Opens what the settings name. No directory at all is valid: everything is refused then.
-pub(super) fn open(paths: &[PathBuf]) -> anyhow::Result<Directories> {
-    if paths.is_empty() {
-        tracing::warn!("no manifests are given (--manifests DIR): every name is refused");
+/// Opens what the settings name. Nothing at all is valid: everything is refused then.
+pub(super) fn open(settings: &Settings) -> anyhow::Result<Sources> {
+    let manifests = &settings.manifests;
+    let api = &manifests.kubernetes;
+    if manifests.directories.is_empty() && !api.enabled {
+        tracing::warn!(
+            "no manifests are given (--manifests DIR or --kubernetes): every name is refused"
+        );
     }
-    Ok(Directories::open(paths)?)
+    let directories = Directories::open(&manifests.directories)?;
+    let kubernetes = api.enabled.then(|| {
+        let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let mut namespaces: BTreeSet<String> = api.namespaces.iter().cloned().collect();
+        if !namespaces.is_empty() {
+            namespaces.insert(settings.gateway.namespace.clone());
+            namespaces.insert(manifests.root_namespace.clone());
+        }
+        let kubeconfig = Some(api.kubeconfig.clone()).filter(|path| !path.as_os_str().is_empty());
+        let config = kubernetes::Config { kubeconfig, context: given(&api.context), namespaces };
+        Kubernetes::open(&config, Kind::ALL)
+    });
+    Ok(Sources::new(directories, kubernetes.transpose()?))
 }
 
 /// The catalog, and what is known of it.
@@ -162,7 +181,7 @@ const REPORT_SHARE: u32 = 50;
 /// Remarks with the file and line of their object in front, sorted.
 pub(super) fn located(store: &Store, findings: &[Finding]) -> Vec<String> {
     let locate = |finding: &Finding| match store.place_of(&finding.object) {
-        Some((file, line)) => format!("{}:{line}: {finding}", file.display()),
+        Some((file, line)) => format!("{}: {finding}", place(file, line)),
         None => finding.to_string(),
     };
     let mut located: Vec<String> = findings.iter().map(locate).collect();

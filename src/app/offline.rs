@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::{
     config::{Settings, types::Listen},
     discovery::{Catalog, Change, CheckReport, Explanation, Identity, Role},
-    manifests::{Problem, Severity, Store},
+    manifests::{Problem, Severity, Source as _, Store},
     routing::SharedTable,
 };
 
@@ -32,14 +32,16 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Reads every directory of the settings once.
+    /// Reads everything that the settings name once; waits for the Kubernetes API where that is
+    /// named.
     ///
     /// # Errors
-    /// When a directory cannot be read.
+    /// When a directory or the credentials cannot be read.
     pub fn read(settings: &Settings) -> anyhow::Result<Self> {
-        let mut directories = open(&settings.manifests.directories)?;
+        let mut source = open(settings)?;
         let mut store = Store::new();
-        let changes = store.apply(directories.load());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let changes = store.apply(runtime.block_on(source.load()));
         let ports = [settings.admin.listen, settings.health.listen, settings.agent.listen];
         let ports = ports.into_iter().chain([settings.metrics.listen]);
         let operators = ports.filter_map(Listen::address).collect();

@@ -11,13 +11,15 @@ use std::{
 use crate::{
     admin::Readiness,
     discovery::{Selection, Summary},
-    manifests::{Kind, Problem, Severity},
+    manifests::{Kind, Problem, Severity, kubernetes::Health},
 };
 
 /// The state of the process.
 #[derive(Debug)]
 pub(super) struct Status {
     require_selection: bool,
+    /// The Kubernetes API, where it is followed.
+    kubernetes: Option<Arc<Health>>,
     state: Mutex<State>,
 }
 
@@ -44,8 +46,13 @@ pub(super) struct Report {
 }
 
 impl Status {
-    pub(super) fn new(require_selection: bool) -> Self {
-        Self { require_selection, state: Mutex::default() }
+    pub(super) fn new(require_selection: bool, kubernetes: Option<Arc<Health>>) -> Self {
+        Self { require_selection, kubernetes, state: Mutex::default() }
+    }
+
+    /// How well the Kubernetes API is followed; `None` where it is not.
+    pub(super) fn kubernetes(&self) -> Option<&Health> {
+        self.kubernetes.as_deref()
     }
 
     /// The manifests were read, and this is in force. True for the first time.
@@ -85,7 +92,7 @@ impl Status {
         self.lock().clone()
     }
 
-    /// Ready when the first load is done, connections are accepted, a Gateway selects us, and we
+    /// Ready when the first load is done (of the Kubernetes API too, where that is followed), connections are accepted, a Gateway selects us, and we
     /// are not leaving.
     pub(super) fn readiness(&self) -> Readiness {
         let state = self.lock();
@@ -104,6 +111,7 @@ impl Status {
             ));
         }
         let ready = reasons.is_empty();
+        reasons.extend(self.kubernetes().map(Health::reasons).unwrap_or_default());
         let broken = state.problems.iter().filter(|p| p.severity == Severity::Error);
         reasons.extend(broken.take(REASONS_MAX).map(ToString::to_string));
         Readiness { ready, reasons }

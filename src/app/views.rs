@@ -24,7 +24,10 @@ use crate::{
     admin::{Answer, ConnectionFilter, ExplainQuery, Explanation, Listing, Port, Readiness, Views},
     config::Settings,
     gateway::{ConnectionView, Handle},
-    manifests::Asks,
+    manifests::{
+        Asks,
+        kubernetes::{Followed, Health, State as FollowState},
+    },
     metrics::{Metrics, Samples, names},
     resolver::{NameStatus, Names},
     routing::{EndpointSet, RouteTable, SharedTable},
@@ -98,6 +101,7 @@ impl Views for AppViews {
         let objects = report.objects.iter().map(|(kind, n)| (kind.as_str().to_owned(), json!(n)));
         json!({
             "settings": serde_json::to_value(&self.settings).unwrap_or_default(),
+            "kubernetes": self.status.kubernetes().map(kubernetes),
             "generation": state.generation,
             "age_seconds": state.read.map(|read| read.elapsed().as_secs_f64()),
             "objects": Value::Object(objects.collect()),
@@ -261,6 +265,23 @@ fn resolved_names(names: &Names) -> Vec<Value> {
     names.known().into_iter().map(name).collect()
 }
 
+fn kubernetes(health: &Health) -> Value {
+    let followed = |followed: Followed| {
+        json!({
+            "kind": followed.kind.as_str(),
+            "namespace": followed.namespace,
+            "state": followed.state.as_str(),
+            "seconds": followed.since.elapsed().as_secs_f64(),
+            "why": followed.state.why(),
+        })
+    };
+    json!({
+        "server": health.server(),
+        "age_seconds": health.age().as_secs_f64(),
+        "followed": health.followed().into_iter().map(followed).collect::<Vec<_>>(),
+    })
+}
+
 fn services(table: &RouteTable) -> Vec<Value> {
     let mut all: Vec<_> = table.services().collect();
     all.sort_unstable_by_key(|s| &s.service.host);
@@ -318,6 +339,29 @@ fn register(metrics: &Shared<Metrics>, status: &Arc<Status>, names: &Arc<Names>)
         for severity in [S::Error, S::Warning, S::Note] {
             let n = problems.iter().filter(|p| p.severity == severity).count();
             samples.put(&[severity.as_str()], n);
+        }
+    });
+    each(&names::KUBERNETES_FOLLOWED, |status, samples| {
+        let Some(health) = status.kubernetes() else { return };
+        let followed = health.followed();
+        for state in FollowState::ALL {
+            let n = followed.iter().filter(|followed| followed.state.as_str() == state).count();
+            samples.put(&[state], n);
+        }
+    });
+    each(&names::KUBERNETES_AGE_SECONDS, |status, samples| {
+        if let Some(health) = status.kubernetes() {
+            samples.put(&[], health.age().as_secs_f64());
+        }
+    });
+    each(&names::KUBERNETES_EVENTS, |status, samples| {
+        if let Some(health) = status.kubernetes() {
+            samples.put(&[], health.events());
+        }
+    });
+    each(&names::KUBERNETES_LISTS, |status, samples| {
+        if let Some(health) = status.kubernetes() {
+            samples.put(&[], health.lists());
         }
     });
     each(&names::TABLE_GENERATION, |s, samples| samples.put(&[], s.snapshot().generation));

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use serde::{Deserialize, Serialize};
 
 pub use limits::Limits;
+pub use manifests::{Kubernetes, Manifests};
 pub use outlier_detection::OutlierDetection;
 pub use relay::{Keepalive, Relay};
 pub use resolver::Resolver;
@@ -17,6 +18,7 @@ pub use sources::{ProxyProtocol, Rule};
 use super::types::{AccessLogFormat, Listen, LogFormat, NetworkView, Role, addresses};
 
 mod limits;
+mod manifests;
 mod outlier_detection;
 mod relay;
 mod resolver;
@@ -132,22 +134,6 @@ impl Default for Gateway {
             locality: String::new(),
             node: String::new(),
         }
-    }
-}
-
-/// Section `manifests`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Manifests {
-    /// Watched directories.
-    pub directories: Vec<PathBuf>,
-    /// The namespace whose policy holds for the whole mesh.
-    pub root_namespace: String,
-}
-
-impl Default for Manifests {
-    fn default() -> Self {
-        Self { directories: Vec::new(), root_namespace: "istio-system".into() }
     }
 }
 

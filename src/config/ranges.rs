@@ -31,7 +31,7 @@ pub(super) fn check(settings: &Settings) -> Check {
     dns(&settings.dns)?;
     sidecar(&settings.sidecar)?;
     resolver(&settings.resolver)?;
-    name("manifests.root_namespace", &settings.manifests.root_namespace)?;
+    manifests(&settings.manifests)?;
     duration("sniff.timeout", settings.sniff.timeout, MILLISECOND..=HOUR)?;
     // A ClientHello without extensions has some 50 bytes; 16 MiB is what its length field can say.
     number("sniff.bytes_max", settings.sniff.bytes_max, 64..=1 << 24)?;
@@ -49,6 +49,12 @@ pub(super) fn check(settings: &Settings) -> Check {
     require("access_log.path", !path.is_empty(), "expected a file")?;
     crate::telemetry::check_level(&settings.log.level)
         .map_err(|error| Violation { key: "log.level", expected: error.to_string() })
+}
+
+fn manifests(manifests: &file::Manifests) -> Check {
+    name("manifests.root_namespace", &manifests.root_namespace)?;
+    let namespaces = &manifests.kubernetes.namespaces;
+    namespaces.iter().try_for_each(|each| name("manifests.kubernetes.namespaces", each))
 }
 
 fn gateway(gateway: &file::Gateway) -> Check {

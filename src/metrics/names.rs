@@ -168,6 +168,14 @@ metrics! {
         &["kind"], "Objects in use, by kind";
     MANIFEST_PROBLEMS "diolkos_manifest_problems" Gauge Count
         &["severity"], "Problems in the manifests as they are now, by severity";
+    KUBERNETES_FOLLOWED "diolkos_kubernetes_followed" Gauge Count
+        &["state"], "Kinds followed in the Kubernetes API, each in all namespaces or in one, by state";
+    KUBERNETES_AGE_SECONDS "diolkos_kubernetes_age_seconds" Gauge Seconds
+        &[], "Time since contact with the Kubernetes API was lost, 0 while every watch is open";
+    KUBERNETES_EVENTS "diolkos_kubernetes_events_total" Counter Count
+        &[], "Changes of objects that the Kubernetes API told";
+    KUBERNETES_LISTS "diolkos_kubernetes_lists_total" Counter Count
+        &[], "Lists of a kind read from the Kubernetes API, the first ones and those after an outage";
     RESOLVED_NAMES "diolkos_resolved_names" Gauge Count
         &["state"], "Host names of endpoints: fresh, stale (old addresses kept) or unresolved";
     TABLE_GENERATION "diolkos_table_generation" Gauge Count
