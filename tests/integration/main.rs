@@ -24,6 +24,8 @@ mod confined;
 mod kernel;
 // Manifests that change under a running gateway.
 mod manifests_live;
+// A real API server as the source of objects.
+mod kubernetes;
 // What is served and what is not, cell by cell.
 mod matrix;
 // How much at once.

@@ -21,8 +21,10 @@ use diolkos::{
     },
 };
 
-// The gateway from its files, other commands that stay, and the programs of others.
+// The gateway from its files, other commands that stay, and the programs of others: Envoy, an API
+// server.
 pub mod cage;
+pub mod cluster;
 pub mod daemon;
 pub mod envoy;
 pub mod front;

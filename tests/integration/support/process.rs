@@ -47,8 +47,13 @@ pub fn diolkos() -> Command {
 
 /// `diolkos gateway` with every port taken anywhere and the log in JSON.
 pub fn gateway(manifests: &Path, settings: &[&str]) -> Command {
+    gateway_of(&["--manifests", manifests.to_str().expect("a path")], settings)
+}
+
+/// As [`gateway`], with whatever flags say where its objects come from.
+pub fn gateway_of(flags: &[&str], settings: &[&str]) -> Command {
     let mut command = diolkos();
-    command.arg("gateway").arg("--manifests").arg(manifests);
+    command.arg("gateway").args(flags);
     for flag in ["--listen", "--admin", "--health", "--metrics"] {
         command.args([flag, "127.0.0.1:0"]);
     }
@@ -68,8 +73,13 @@ impl Process {
     }
 
     pub fn spawn(command: Command) -> Self {
+        Self::spawn_within(command, PATIENCE)
+    }
+
+    /// As [`Self::spawn`], where accepting waits for others.
+    pub fn spawn_within(command: Command, patience: Duration) -> Self {
         let mut process = Self::launch(command);
-        let accepts = process.said("gateway accepts connections");
+        let accepts = process.said_within("gateway accepts connections", patience);
         let listen = accepts["listen"].as_str().expect("addresses").trim_matches(['[', ']']);
         process.address = listen.parse().expect("an address");
         for line in process.log().iter().filter(|line| line["message"] == "listening") {
@@ -112,7 +122,11 @@ impl Process {
 
     /// Waits for a log line with this message.
     pub fn said(&self, message: &str) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+        self.said_within(message, PATIENCE)
+    }
+
+    fn said_within(&self, message: &str, patience: Duration) -> Value {
+        let deadline = Instant::now() + patience;
         loop {
             let log = self.log();
             if let Some(line) = log.iter().find(|line| line["message"] == message) {
