@@ -68,7 +68,11 @@ pub(super) fn open(settings: &Settings) -> anyhow::Result<Sources> {
             namespaces.insert(manifests.root_namespace.clone());
         }
         let kubeconfig = Some(api.kubeconfig.clone()).filter(|path| !path.as_os_str().is_empty());
-        let config = kubernetes::Config { kubeconfig, context: given(&api.context), namespaces };
+        let revision = settings.gateway.labels.get("istio.io/rev");
+        let mesh = revision.map_or_else(|| "istio".to_owned(), |rev| format!("istio-{rev}"));
+        let mesh = Some((manifests.root_namespace.clone(), mesh));
+        let context = given(&api.context);
+        let config = kubernetes::Config { kubeconfig, context, namespaces, mesh };
         Kubernetes::open(&config, Kind::ALL)
     });
     Ok(Sources::new(directories, kubernetes.transpose()?))

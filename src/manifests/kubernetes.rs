@@ -15,7 +15,7 @@ use std::{
 
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{Kind, News, Source, Update};
+use super::{Kind, News, Source, Update, store::Part};
 
 mod access;
 mod api;
@@ -30,7 +30,6 @@ pub use health::{Followed, Health, State};
 
 use api::Api;
 use follow::Follower;
-use resource::Scope;
 
 /// Which API, and what of it.
 #[derive(Clone, Debug, Default)]
@@ -42,8 +41,8 @@ pub struct Config {
     pub context: Option<String>,
     /// Only objects of these namespaces; empty: of all.
     pub namespaces: BTreeSet<String>,
-    /// Where the mesh's ConfigMap may be.
-    pub mesh_namespaces: BTreeSet<String>,
+    /// Namespace and name of the mesh's ConfigMap, the only one that is asked for.
+    pub mesh: Option<(String, String)>,
 }
 
 /// Objects that wait to be taken over: enough that a list never waits for each one.
@@ -57,7 +56,7 @@ pub struct Kubernetes {
     api: Api,
     health: Arc<Health>,
     /// What is to be followed; taken when it begins.
-    scopes: Vec<Scope>,
+    scopes: Vec<Part>,
     told: mpsc::Receiver<Told>,
     tell: mpsc::Sender<Told>,
     tasks: JoinSet<()>,

@@ -28,8 +28,27 @@ pub enum News {
     Object(Arc<Path>, Single),
     /// An object that this source has no more.
     Gone(Arc<Path>, ObjectRef),
-    /// Of a kind, in one namespace or in all, this source has these objects and no others.
-    Only(Arc<Path>, Kind, Option<Arc<str>>, BTreeSet<ObjectRef>),
+    /// Of a part, this source has these objects and no others.
+    Only(Arc<Path>, Part, BTreeSet<ObjectRef>),
+}
+
+/// A part of what a source has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Of this kind.
+    pub kind: Kind,
+    /// In this namespace; `None`: in all.
+    pub namespace: Option<Arc<str>>,
+    /// Of this name; `None`: of any.
+    pub name: Option<Arc<str>>,
+}
+
+impl Part {
+    fn holds(&self, reference: &ObjectRef) -> bool {
+        self.kind == reference.kind
+            && self.namespace.as_ref().is_none_or(|namespace| *namespace == reference.namespace)
+            && self.name.as_ref().is_none_or(|name| *name == reference.name)
+    }
 }
 
 /// Which objects in force an update touched.
@@ -123,8 +142,8 @@ impl Store {
                 News::File(file, parsed) => self.file(file, parsed, &mut touched),
                 News::Object(source, single) => self.single(source, single, &mut touched),
                 News::Gone(source, reference) => self.gone((reference, source), &mut touched),
-                News::Only(source, kind, namespace, listed) => {
-                    let others = self.others(&source, kind, namespace, &listed);
+                News::Only(source, part, listed) => {
+                    let others = self.others(&source, &part, &listed);
                     let forget = |key| self.gone(key, &mut touched);
                     // Each of them, hence no `any`.
                     others.into_iter().map(forget).fold(false, |any, told| any | told)
@@ -191,21 +210,19 @@ impl Store {
         was_told
     }
 
-    /// What `source` holds of a kind beside what is `listed`.
+    /// What `source` holds of a part beside what is `listed`.
     fn others(
         &self,
         source: &Arc<Path>,
-        kind: Kind,
-        namespace: Option<Arc<str>>,
+        part: &Part,
         listed: &BTreeSet<ObjectRef>,
     ) -> Vec<(ObjectRef, Arc<Path>)> {
-        let is_all = namespace.is_none();
-        let namespace = namespace.unwrap_or_default();
-        let first = ObjectRef { kind, namespace: namespace.clone(), name: "".into() };
+        let namespace = part.namespace.clone().unwrap_or_default();
+        let first = ObjectRef { kind: part.kind, namespace, name: "".into() };
         let range = self.held.range((first, Arc::from(Path::new("")))..).map(|(key, _)| key);
         range
-            .take_while(|(other, _)| other.kind == kind && (is_all || other.namespace == namespace))
-            .filter(|(other, file)| file == source && !listed.contains(other))
+            .take_while(|(other, _)| other.kind == part.kind)
+            .filter(|(other, file)| part.holds(other) && file == source && !listed.contains(other))
             .cloned()
             .collect()
     }

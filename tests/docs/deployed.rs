@@ -125,7 +125,8 @@ fn the_pod_is_confined() {
     let (pod, container) = (pod()["spec"].clone(), container()["securityContext"].clone());
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
-    assert_eq!(pod["automountServiceAccountToken"], false);
+    let follows = settings().manifests.kubernetes.enabled;
+    assert_eq!(pod["automountServiceAccountToken"], follows, "the token is for the API only");
     assert_eq!(container["readOnlyRootFilesystem"], true);
     assert_eq!(container["allowPrivilegeEscalation"], false);
     assert_eq!(container["capabilities"]["drop"][0], "ALL");
@@ -201,6 +202,7 @@ fn with_nothing_added_the_gateway_is_selected_and_ready() {
     }
     let mut settings = settings();
     settings.manifests.directories = vec![directory.path().to_owned()];
+    settings.manifests.kubernetes.enabled = false;
     assert_clean(&Loaded::read(&settings).expect("manifests"));
     let sample = yaml(&text("config/istio/gateway.yaml"));
     assert_eq!(yaml(held["gateway.yaml"].as_str().expect("a text")), sample);

@@ -173,7 +173,7 @@ fn objects_of_the_api_become_routes_and_a_broken_one_costs_only_itself() {
     let followed =
         |state: &str| process.sample(&format!("diolkos_kubernetes_followed{{state=\"{state}\"}}"));
     // The rights of config/kubernetes are enough for every kind.
-    soon("every kind is watched", || (followed("live") == Some(12.0)).then_some(()));
+    soon("every kind is watched", || (followed("live") == Some(13.0)).then_some(()));
     assert_eq!(followed("forbidden"), Some(0.0));
     assert_eq!(process.get("health", "/healthz/ready").status, 503, "no Gateway selects it");
 

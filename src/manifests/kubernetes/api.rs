@@ -13,10 +13,8 @@ use kube::client::{Body, ConfigExt as _};
 use serde::Deserialize;
 use tower::{BoxError, Service as _, ServiceBuilder, ServiceExt as _, util::BoxCloneSyncService};
 
-use super::{
-    AccessError, lines,
-    resource::{Scope, group_path},
-};
+use super::{AccessError, lines, resource::group_path};
+use crate::manifests::store::Part;
 
 /// For an answer to begin.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
@@ -114,7 +112,7 @@ impl Api {
     }
 
     /// The path of a kind, in the first of its versions that this API has.
-    pub(super) async fn locate(&self, scope: &Scope) -> Result<String, Trouble> {
+    pub(super) async fn locate(&self, scope: &Part) -> Result<String, Trouble> {
         if !scope.kind.is_istio() {
             return Ok(scope.path(scope.kind.api_versions()[0]));
         }

@@ -19,9 +19,8 @@ use super::{
     backoff::Backoff,
     health::{Pen, State},
     lines::Lines,
-    resource::Scope,
 };
-use crate::manifests::{News, ObjectRef, kinds::scalar, parse_single};
+use crate::manifests::{News, ObjectRef, kinds::scalar, parse_single, store::Part};
 
 /// Waits between tries.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -42,7 +41,7 @@ const WATCH_MIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Follower {
     api: Api,
-    scope: Scope,
+    scope: Part,
     source: Arc<Path>,
     tell: mpsc::Sender<Told>,
     health: Pen,
@@ -113,7 +112,7 @@ struct NamedMeta {
 impl Follower {
     pub(super) fn new(
         api: Api,
-        scope: Scope,
+        scope: Part,
         source: Arc<Path>,
         tell: mpsc::Sender<Told>,
         health: Pen,
@@ -165,8 +164,7 @@ impl Follower {
                 break page.metadata.resource_version;
             }
         };
-        let (kind, namespace) = (self.scope.kind, self.scope.of_objects());
-        self.news(News::Only(Arc::clone(&self.source), kind, namespace, listed)).await;
+        self.only(listed).await;
         self.health.listed();
         self.nothing_to_wait_for().await;
         self.absent_since = None;
@@ -238,9 +236,7 @@ impl Follower {
                 self.position = None;
                 let since = *self.absent_since.get_or_insert_with(Instant::now);
                 if self.is_told && since.elapsed() >= GONE_FOR_GOOD {
-                    let (kind, namespace) = (self.scope.kind, self.scope.of_objects());
-                    let source = Arc::clone(&self.source);
-                    self.news(News::Only(source, kind, namespace, BTreeSet::new())).await;
+                    self.only(BTreeSet::new()).await;
                 }
                 self.health.is(State::Absent);
                 self.nothing_to_wait_for().await;
@@ -273,6 +269,11 @@ impl Follower {
     fn object(&self, reference: ObjectRef, object: &RawValue) -> News {
         let single = parse_single(&self.source, reference, object.get());
         News::Object(Arc::clone(&self.source), single)
+    }
+
+    /// There is nothing but these.
+    async fn only(&self, listed: BTreeSet<ObjectRef>) {
+        self.news(News::Only(Arc::clone(&self.source), self.scope.clone(), listed)).await;
     }
 
     async fn nothing_to_wait_for(&mut self) {

@@ -12,8 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::resource::Scope;
-use crate::manifests::Kind;
+use crate::manifests::{Kind, store::Part};
 
 /// The state of everything that is followed.
 #[derive(Debug)]
@@ -81,8 +80,8 @@ impl State {
 }
 
 impl Health {
-    pub(super) fn new(server: String, scopes: &[Scope]) -> Self {
-        let followed = |scope: &Scope| Followed {
+    pub(super) fn new(server: String, scopes: &[Part]) -> Self {
+        let followed = |scope: &Part| Followed {
             kind: scope.kind,
             namespace: scope.namespace.clone(),
             state: State::Loading,
@@ -227,7 +226,7 @@ mod tests {
 
     #[test]
     fn what_is_lost_has_an_age_and_one_line_for_each_cause() {
-        let scope = |kind| Scope { kind, namespace: None };
+        let scope = |kind| Part { kind, namespace: None, name: None };
         let scopes = [scope(Kind::Pod), scope(Kind::Service), scope(Kind::Gateway)];
         let health = Arc::new(Health::new("https://a/".into(), &scopes));
         let pens: Vec<_> = (0..3).map(|place| Pen::new(Arc::clone(&health), place)).collect();

@@ -2,39 +2,34 @@
 //!
 //! Must not know: how the API is asked.
 
-use std::sync::Arc;
-
 use super::Config;
-use crate::manifests::Kind;
-
-/// A kind, in one namespace or in all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Scope {
-    pub(super) kind: Kind,
-    /// For a Namespace: the only one that is followed.
-    pub(super) namespace: Option<Arc<str>>,
-}
+use crate::manifests::{Kind, store::Part};
 
 /// What is followed of these kinds: everything, or what is in the namespaces. Nodes are in none, and
 /// are followed all the same where we may. Of ConfigMaps only the mesh's own is asked for.
-pub(super) fn scopes(kinds: &[Kind], config: &Config) -> Vec<Scope> {
+pub(super) fn scopes(kinds: &[Kind], config: &Config) -> Vec<Part> {
     let mut scopes = Vec::new();
     for kind in kinds.iter().copied() {
-        let namespaces = match kind {
-            Kind::ConfigMap => &config.mesh_namespaces,
-            _ => &config.namespaces,
+        let mut scope = |namespace: Option<&str>, name: Option<&str>| {
+            let (namespace, name) = (namespace.map(Into::into), name.map(Into::into));
+            scopes.push(Part { kind, namespace, name });
         };
-        if kind != Kind::ConfigMap && namespaces.is_empty() || kind == Kind::Node {
-            scopes.push(Scope { kind, namespace: None });
-            continue;
+        match kind {
+            Kind::ConfigMap => {
+                let mesh = config.mesh.iter();
+                mesh.for_each(|(namespace, name)| scope(Some(namespace), Some(name)));
+            }
+            Kind::Node => scope(None, None),
+            _ if config.namespaces.is_empty() => scope(None, None),
+            Kind::Namespace => config.namespaces.iter().for_each(|name| scope(None, Some(name))),
+            _ => config.namespaces.iter().for_each(|name| scope(Some(name), None)),
         }
-        let each = namespaces.iter().map(|name| Scope { kind, namespace: Some((**name).into()) });
-        scopes.extend(each);
     }
     scopes
 }
 
-impl Scope {
+/// Where a part is in the API.
+impl Part {
     /// The last part of the path: the kind in the plural.
     pub(super) fn plural(&self) -> &'static str {
         match self.kind {
@@ -58,38 +53,27 @@ impl Scope {
     pub(super) fn path(&self, api_version: &str) -> String {
         let root = group_path(api_version);
         match &self.namespace {
-            Some(namespace) if self.kind.is_namespaced() => {
-                format!("{root}/namespaces/{namespace}/{}", self.plural())
-            }
-            _ => format!("{root}/{}", self.plural()),
+            Some(namespace) => format!("{root}/namespaces/{namespace}/{}", self.plural()),
+            None => format!("{root}/{}", self.plural()),
         }
     }
 
     /// What the API is to leave out, as a part of the query. A pod that has ended serves nobody.
     pub(super) fn selector(&self) -> String {
-        match (self.kind, &self.namespace) {
-            (Kind::Pod, _) => {
+        match (self.kind, &self.name) {
+            (_, Some(name)) => format!("&fieldSelector=metadata.name%3D{name}"),
+            (Kind::Pod, None) => {
                 "&fieldSelector=status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed".to_owned()
             }
-            (Kind::ConfigMap, _) => "&fieldSelector=metadata.name%3Distio".to_owned(),
-            (Kind::Namespace, Some(name)) => format!("&fieldSelector=metadata.name%3D{name}"),
-            _ => String::new(),
+            (_, None) => String::new(),
         }
-    }
-
-    /// The namespace that the objects have; a Namespace has none itself.
-    pub(super) fn of_objects(&self) -> Option<Arc<str>> {
-        self.namespace.clone().filter(|_| self.kind.is_namespaced())
     }
 
     /// True for kinds without which every route is right all the same, or nearly: where we may not
     /// read them nothing waits for that.
     pub(super) fn is_dispensable(&self) -> bool {
         use Kind as K;
-        matches!(
-            self.kind,
-            K::Node | K::Namespace | K::Endpoints | K::EnvoyFilter | K::ConfigMap
-        )
+        matches!(self.kind, K::Node | K::Namespace | K::Endpoints | K::EnvoyFilter | K::ConfigMap)
     }
 }
 
@@ -104,7 +88,7 @@ mod tests {
     use super::*;
 
     fn check(kind: Kind, namespace: Option<&str>, api_version: &str, expected: &str) {
-        let scope = Scope { kind, namespace: namespace.map(Into::into) };
+        let scope = Part { kind, namespace: namespace.map(Into::into), name: None };
         assert_eq!(scope.path(api_version), expected);
     }
 
@@ -114,22 +98,29 @@ mod tests {
         check(Kind::Pod, Some("ns2"), "v1", "/api/v1/namespaces/ns2/pods");
         let slices = "/apis/discovery.k8s.io/v1/endpointslices";
         check(Kind::EndpointSlice, None, "discovery.k8s.io/v1", slices);
-        check(Kind::Namespace, Some("ns2"), "v1", "/api/v1/namespaces");
     }
 
     #[test]
     fn listed_namespaces_are_followed_one_by_one_and_nodes_as_a_whole() {
         let config = Config {
             namespaces: ["a", "b"].map(Into::into).into(),
-            mesh_namespaces: ["m"].map(Into::into).into(),
+            mesh: Some(("m".into(), "istio".into())),
             ..Config::default()
         };
-        let scopes = scopes(&[Kind::Pod, Kind::Node, Kind::ConfigMap], &config);
-        let of =
-            |kind, namespace: Option<&str>| Scope { kind, namespace: namespace.map(Into::into) };
-        let mesh = of(Kind::ConfigMap, Some("m"));
-        let pods = [of(Kind::Pod, Some("a")), of(Kind::Pod, Some("b"))];
-        let expected = pods.into_iter().chain([of(Kind::Node, None), mesh]).collect::<Vec<_>>();
-        assert_eq!(scopes, expected);
+        let kinds = [Kind::Pod, Kind::Node, Kind::Namespace, Kind::ConfigMap];
+        let paths: Vec<_> = scopes(&kinds, &config)
+            .iter()
+            .map(|scope| format!("{}?{}", scope.path("v1"), scope.selector()))
+            .collect();
+        let ended = "&fieldSelector=status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed";
+        let expected = [
+            &format!("/api/v1/namespaces/a/pods?{ended}"),
+            &format!("/api/v1/namespaces/b/pods?{ended}"),
+            "/api/v1/nodes?",
+            "/api/v1/namespaces?&fieldSelector=metadata.name%3Da",
+            "/api/v1/namespaces?&fieldSelector=metadata.name%3Db",
+            "/api/v1/namespaces/m/configmaps?&fieldSelector=metadata.name%3Distio",
+        ];
+        assert_eq!(paths, expected);
     }
 }

@@ -232,8 +232,12 @@ fn a_list_leaves_only_what_is_in_it_and_other_sources_alone() {
         let reference =
             |name: &&str| ObjectRef { kind, namespace: "default".into(), name: (**name).into() };
         let listed = names.iter().map(reference).collect();
-        News::Only(file("kubernetes"), kind, namespace.map(Into::into), listed)
+        let part = Part { kind, namespace: namespace.map(Into::into), name: None };
+        News::Only(file("kubernetes"), part, listed)
     };
+    let named = Part { kind: Kind::Service, namespace: None, name: Some("c".into()) };
+    let named = News::Only(file("kubernetes"), named, BTreeSet::new());
+    assert!(store.apply(vec![named]).is_empty(), "another name");
     assert!(store.apply(vec![only(Kind::Pod, None, &[])]).is_empty(), "another kind");
     assert!(store.apply(vec![only(Kind::Service, Some("ns9"), &[])]).is_empty(), "elsewhere");
     let changes = store.apply(vec![only(Kind::Service, None, &["b"])]);
