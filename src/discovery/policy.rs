@@ -179,12 +179,7 @@ fn warmup(balancer: &LoadBalancer, balance: Balance) -> Option<Warmup> {
     let window = set(written.map_or(balancer.warmup_duration_secs, |warmup| warmup.duration))?;
     let minimum = written.and_then(|warmup| warmup.minimum_percent).unwrap_or(10.0);
     let aggression = written.and_then(|warmup| warmup.aggression).unwrap_or(1.0);
-    // Validated to be 0 to 100 and 1 to 1,000,000: these conversions lose only fractions.
-    Some(Warmup {
-        window,
-        minimum_percent: minimum.clamp(0.0, 100.0) as u8,
-        aggression_percent: (aggression * 100.0).clamp(100.0, 1e8) as u32,
-    })
+    Warmup::new(window, minimum, aggression)
 }
 
 /// What one level says of TLS towards `port`: the port's entry, if it says anything, else the

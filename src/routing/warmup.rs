@@ -20,6 +20,18 @@ pub struct Warmup {
 pub(super) const WHOLE: u64 = 1_000;
 
 impl Warmup {
+    /// One of this duration, from so many per cent and so fast; what is out of range is brought
+    /// into it. `None` without a duration.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation)] // clamped: only fractions are lost
+    pub fn new(window: Duration, minimum_percent: f64, aggression: f64) -> Option<Self> {
+        (!window.is_zero()).then(|| Self {
+            window,
+            minimum_percent: minimum_percent.clamp(0.0, 100.0) as u8,
+            aggression_percent: (aggression * 100.0).clamp(1.0, 1e8) as u32,
+        })
+    }
+
     /// The parts of [`WHOLE`] that an endpoint of this age has; at least one.
     pub(super) fn share(&self, age: Duration) -> u64 {
         if age >= self.window {
@@ -28,7 +40,9 @@ impl Warmup {
         let passed = age.max(Duration::from_millis(1)).as_secs_f64() / self.window.as_secs_f64();
         let grown = passed.powf(100.0 / f64::from(self.aggression_percent.max(1)));
         let share = grown.max(f64::from(self.minimum_percent) / 100.0).min(1.0);
-        ((share * WHOLE as f64) as u64).max(1)
+        #[allow(clippy::cast_possible_truncation)] // at most 1,000
+        let parts = (share * WHOLE as f64) as u64;
+        parts.max(1)
     }
 }
 

@@ -6,8 +6,8 @@ const MAGLEV: Balance = Balance::Maglev { table_size: None };
 const RING: Balance = Balance::RingHash { minimum: 1024 };
 
 fn endpoints(weights: &[u32]) -> Vec<(SocketAddr, u32)> {
-    let address = |i: usize| ([10, 0, (i >> 8) as u8, i as u8], 80).into();
-    weights.iter().enumerate().map(|(i, weight)| (address(i), *weight)).collect()
+    let address = |i: u32| (std::net::Ipv4Addr::from(0x0A00_0000 + i), 80).into();
+    weights.iter().zip(0..).map(|(weight, i)| (address(i), *weight)).collect()
 }
 
 fn table(balance: Balance, weights: &[u32]) -> Affinity {
@@ -16,7 +16,7 @@ fn table(balance: Balance, weights: &[u32]) -> Affinity {
 
 /// The endpoint of each of 20,000 sources.
 fn owners(table: &Affinity) -> Vec<usize> {
-    let source = |i: u16| IpAddr::from([172, 16, (i >> 8) as u8, i as u8]);
+    let source = |i: u32| IpAddr::from(std::net::Ipv4Addr::from(0xAC10_0000 + i));
     let owner = |i| table.walk(key_of(source(i))).next().expect("one");
     (0..20_000).map(owner).collect()
 }

@@ -217,9 +217,9 @@ fn by_source(balance: Balance, tiers: &[u8]) -> EndpointSet {
 /// The endpoint of each of 1,000 sources, whatever else is random.
 fn of_sources(set: &EndpointSet, tried: &[usize], now: Instant) -> Vec<usize> {
     let mut state = 3;
-    let pick = |i: u16| {
+    let pick = |i: u32| {
         let (turn, random) = (random(&mut state), random(&mut state));
-        let source = Some([10, 1, (i >> 8) as u8, i as u8].into());
+        let source = Some(std::net::Ipv4Addr::from(0x0A01_0000 + i).into());
         set.pick(Pick { tried, turn, random, source, now }).expect("one").0
     };
     (0..1_000).map(pick).collect()
