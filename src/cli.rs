@@ -142,11 +142,20 @@ called exists there; pods have the identities that callers expect; a service of 
 the same ports and service accounts in all; roots and trust domains agree (--certs). Each mismatch
 names both objects, and fails (1). Settings are those of the clusters' gateways.
 
+With --against it compares the manifests with what an Envoy that is Istio's gateway says of itself
+at /config_dump?include_eds: each server name of an AUTO_PASSTHROUGH filter chain with its ALPN, and
+each cluster with its endpoints, weights, load balancing, timeouts, limit of connections and outlier
+detection. What differs, or is on one side only, is told with the reason and the objects, and fails
+(1). `-` is standard input.
+
 Examples:
   diolkos check --manifests /etc/diolkos/manifests
   diolkos check --cluster cluster1=m/c1 --cluster cluster2=m/c2 --certs cluster1=certs/cluster1
   diolkos check --config diolkos.yaml
   diolkos check --kubernetes
+  diolkos check --manifests m --against config-dump.json --output json
+  kubectl exec -n istio-system deploy/istio-ingressgateway -- \\
+    curl -s 'localhost:15000/config_dump?include_eds' | diolkos check --manifests m --against -
   diolkos check --print-defaults > diolkos.yaml")]
 pub struct CheckArgs {
     /// Settings file; what it leaves out has its default.
@@ -161,6 +170,12 @@ pub struct CheckArgs {
     /// Compare clusters: the name and the manifests of each; repeated.
     #[arg(long, value_name = "NAME=DIR", conflicts_with_all = ["manifests", "print_defaults"])]
     pub cluster: Vec<Peer>,
+    /// Compare the manifests with this config dump of an Envoy.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["cluster", "print_defaults"])]
+    pub against: Option<PathBuf>,
+    /// How a comparison with --against is printed [default: text].
+    #[arg(long, value_name = "FORM", requires = "against")]
+    pub output: Option<Output>,
     /// Certificates of one of the clusters; may be repeated.
     #[arg(long, value_name = "NAME=DIR", requires = "cluster")]
     pub certs: Vec<Peer>,
@@ -170,6 +185,14 @@ pub struct CheckArgs {
     /// Print every setting with its default and what it does, and stop.
     #[arg(long)]
     pub print_defaults: bool,
+}
+
+/// For people, or for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[allow(missing_docs)]
+pub enum Output {
+    Text,
+    Json,
 }
 
 /// Arguments of `diolkos explain`.

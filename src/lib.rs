@@ -27,9 +27,10 @@
 //!
 //! Around the gateway, each a program of its own: [`sidecar`] gives an application its mutual TLS
 //! at either end, [`dns`] answers `.global` names, [`export`] writes the ServiceEntries of other
-//! clusters, [`certs`] makes what they trust. Whoever follows objects, in files or in the Kubernetes
-//! API, does so through [`manifests::keeper`]; host names of endpoints are kept by [`resolver`]. [`demo`] starts all of
-//! them for three clusters on one machine and is the shortest way to see how they fit.
+//! clusters, [`certs`] makes what they trust, [`parity`] holds what a gateway would do against what
+//! an Envoy says of itself. Whoever follows objects, in files or in the Kubernetes API, does so
+//! through [`manifests::keeper`]; host names of endpoints are kept by [`resolver`]. [`demo`] starts
+//! all of them for three clusters on one machine and is the shortest way to see how they fit.
 //!
 //! # Invariants, above all of absence
 //!
@@ -55,8 +56,8 @@
 //! ```text
 //! tier 4  main > cli > demo > bench                  (> : may import those to its right)
 //! tier 3  app > config
-//! tier 2  gateway | discovery | dns | sidecar | export | admin     strangers to each other,
-//!           but dns, sidecar and export may use discovery
+//! tier 2  gateway | discovery | dns | sidecar | export | parity | admin     strangers to each
+//!           other, but dns, sidecar, export and parity may use discovery
 //! tier 1  manifests | net | resolver | metrics | telemetry | certs | version
 //! tier 0  routing
 //! ```
@@ -89,6 +90,7 @@ pub mod admin;
 pub mod discovery;
 pub mod dns;
 pub mod export;
+pub mod parity;
 pub mod sidecar;
 
 // plumbing: knows nothing of gateways

@@ -12,7 +12,7 @@ use std::{
 const TIERS: &[&[&str]] = &[
     &["routing"],
     &["manifests", "net", "resolver", "metrics", "telemetry", "certs", "version"],
-    &["gateway", "discovery", "dns", "sidecar", "export", "admin"],
+    &["gateway", "discovery", "dns", "sidecar", "export", "parity", "admin"],
     &["app", "config"],
     &["main", "cli", "demo", "bench"],
 ];
@@ -22,6 +22,7 @@ const SAME_TIER: &[(&str, &[&str])] = &[
     ("dns", &["discovery"]),
     ("sidecar", &["discovery"]),
     ("export", &["discovery"]),
+    ("parity", &["discovery"]),
     ("app", &["config"]),
     ("main", &["cli", "demo", "bench"]),
     ("cli", &["demo", "bench"]),

@@ -8,6 +8,7 @@ use crate::{
     config::{Settings, types::Listen},
     discovery::{Catalog, Change, CheckReport, Explanation, Identity, Role},
     manifests::{Problem, Severity, Source as _, Store},
+    parity,
     routing::SharedTable,
 };
 
@@ -71,6 +72,12 @@ impl Loaded {
     #[must_use]
     pub fn report(&self) -> CheckReport {
         CheckReport::new(&self.catalog)
+    }
+
+    /// Whether the Envoy of this dump would do the same.
+    #[must_use]
+    pub fn compare(&self, settings: &Settings, dump: &parity::Dump) -> parity::Report {
+        parity::compare(&self.catalog, &settings.gateway.alpn, dump)
     }
 
     /// Every remark, with the file and line of its object.

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 
+mod against;
 mod clusters;
 
 use super::{
@@ -22,6 +23,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<bool> {
     }
     if !args.cluster.is_empty() {
         return clusters::run(args);
+    }
+    if let Some(dump) = &args.against {
+        return against::run(args, dump);
     }
     let settings = Settings::load(&args.sources(Sources::of_this_process())?)?;
     writeln!(out, "# settings in force")?;

@@ -130,7 +130,9 @@ impl Explanation {
 }
 
 impl Reached {
-    fn new(route: &Arc<Route>, catalog: &Catalog) -> Self {
+    /// Where a route leads.
+    #[must_use]
+    pub fn new(route: &Arc<Route>, catalog: &Catalog) -> Self {
         let SubsetKey { port, subset, host } = route.key();
         let defined = catalog.defined_as(&route.service);
         let (preference, detects) = preference(route, defined.as_str(), catalog);

@@ -12,6 +12,8 @@ mod proxy_header;
 mod connect;
 // The hello is sent and nothing has come back: who is asked next, and when nobody is.
 mod first_flight;
+// Whether a real Envoy and we would do the same.
+mod parity;
 // Which endpoint: sources, new pods, single pods.
 mod policy;
 // The program from outside: ports, signals, exit codes.

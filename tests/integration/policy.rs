@@ -6,11 +6,16 @@ use std::{
     net::{IpAddr, SocketAddr, TcpStream},
 };
 
+use serde_json::{Value, json};
+
 use crate::support::{
-    PATIENCE, Pod, eventually,
+    PATIENCE, Pod,
+    envoy::{self, Envoy},
+    eventually,
     hello::Hello,
     mesh::{Files, Service, gateway},
     process::{Process, diolkos},
+    tools,
 };
 
 fn rule(host: &str, balancer: &str) -> String {
@@ -72,6 +77,57 @@ fn a_source_comes_back_to_its_pod_also_behind_a_proxy() {
         let belongs = format!("it belongs to {}", pods[first[0]].address);
         assert!(explained.contains(&belongs), "{belongs}: {explained}");
     }
+}
+
+#[test]
+fn a_source_goes_where_envoy_sends_it() {
+    let Some(binary) = tools::find("envoy") else { return };
+    let pods = [Pod::new(), Pod::new(), Pod::new(), Pod::new()];
+    let service = Service::new("bar", &addresses(&pods));
+    for (hash, cluster) in [
+        ("ringHash: {}", json!({"lb_policy": "RING_HASH"})),
+        ("minimumRingSize: 300", {
+            let ring = json!({"minimum_ring_size": 300});
+            json!({"lb_policy": "RING_HASH", "ring_hash_lb_config": ring})
+        }),
+        ("maglev: {tableSize: 65537}", json!({"lb_policy": "MAGLEV"})),
+    ] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let envoy = Envoy::start(&binary, dir.path(), "hashing", resources(&pods, cluster));
+        let files = Files::with(&[
+            ("gateway.yaml", &gateway(&["*.global"])),
+            ("bar.yaml", &service.yaml()),
+            ("rule.yaml", &rule("bar", &format!("consistentHash: {{useSourceIp: true, {hash}}}"))),
+        ]);
+        let ours = Process::start(files.path(), &[]);
+        let hello = Hello::new(&service.key()).wire();
+        let of = |to: SocketAddr| -> Vec<usize> {
+            (1..=40).map(|n| served_by(to, [127, 0, 7, n], &hello, &pods)).collect()
+        };
+        assert_eq!(of(ours.address), of(envoy.listener("by-source")), "{hash}");
+    }
+}
+
+/// An Envoy that proxies TCP to these pods by source address.
+fn resources(pods: &[Pod], mut cluster: Value) -> Value {
+    let endpoint =
+        |pod: &Pod| json!({"endpoint": {"address": envoy::loopback(pod.address.port())}});
+    let endpoints: Vec<Value> = pods.iter().map(endpoint).collect();
+    cluster["name"] = "bar".into();
+    cluster["type"] = "STATIC".into();
+    cluster["load_assignment"] =
+        json!({"cluster_name": "bar", "endpoints": [{"lb_endpoints": endpoints}]});
+    let proxy = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        "stat_prefix": "bar", "cluster": "bar", "hash_policy": [{"source_ip": {}}],
+    });
+    let filter = json!({"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy});
+    let listener = json!({
+        "name": "by-source",
+        "address": envoy::loopback(0),
+        "filter_chains": [{"filters": [filter]}],
+    });
+    json!({"clusters": [cluster], "listeners": [listener]})
 }
 
 #[test]

@@ -25,11 +25,13 @@ pub struct Envoy {
 impl Envoy {
     /// Starts it and waits until it serves. Its files are written to `dir`.
     pub fn start(binary: &Path, dir: &Path, name: &'static str, resources: Value) -> Self {
+        Self::boot(binary, dir, name, json!({"static_resources": resources}))
+    }
+
+    /// The same, where its resources need not be static.
+    pub fn boot(binary: &Path, dir: &Path, name: &'static str, mut config: Value) -> Self {
         let file = |ending: &str| dir.join(format!("{name}.{ending}"));
-        let config = json!({
-            "admin": {"address": loopback(0)},
-            "static_resources": resources,
-        });
+        config["admin"] = json!({"address": loopback(0)});
         fs::write(file("json"), config.to_string()).expect("write");
         let log = file("log");
         let mut command = Command::new(binary);
@@ -72,6 +74,11 @@ impl Envoy {
     /// How often its log holds this text. TLS errors are in it.
     pub fn said(&self, text: &str) -> usize {
         fs::read_to_string(&self.log).expect("the log").matches(text).count()
+    }
+
+    /// What it says of itself, endpoints included.
+    pub fn dump(&self) -> String {
+        self.ask("/config_dump?include_eds")
     }
 
     fn ask(&self, path: &str) -> String {

@@ -1,0 +1,62 @@
+//! `diolkos check --against`: whether an Envoy and this gateway would do the same. Must not know:
+//! what is compared.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    path::Path,
+};
+
+use anyhow::Context as _;
+
+use crate::{
+    app::offline::Loaded,
+    cli::{
+        CheckArgs, Output, UsageError,
+        shown::{line, lines},
+    },
+    config::{Settings, Sources},
+    manifests::Severity,
+    parity::{DUMP_BYTES_MAX, Dump, Report},
+};
+
+pub(super) fn run(args: &CheckArgs, dump: &Path) -> anyhow::Result<bool> {
+    let settings = Settings::load(&args.sources(Sources::of_this_process())?)?;
+    if settings.manifests.directories.is_empty() {
+        let text = "--against: give --manifests DIR, whose objects are compared with the dump";
+        return Err(UsageError(text.to_owned()).into());
+    }
+    let what = || format!("--against {}", line(dump.display()));
+    let bytes = read(dump).with_context(what)?;
+    let dump = Dump::read(&bytes).with_context(what)?;
+    drop(bytes);
+    let loaded = Loaded::read(&settings)?;
+    let report = loaded.compare(&settings, &dump);
+    let mut out = io::stdout().lock();
+    match args.output.unwrap_or(Output::Text) {
+        Output::Text => write!(out, "{}", lines(&report))?,
+        Output::Json => json(&mut out, &report)?,
+    }
+    for problem in loaded.problems().iter().filter(|p| p.severity != Severity::Note) {
+        writeln!(io::stderr(), "{}", line(problem))?;
+    }
+    Ok(report.is_equal() && !loaded.is_broken())
+}
+
+fn json(out: &mut impl Write, report: &Report) -> anyhow::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, report)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// Reads a file, or standard input for `-`; one byte more than is taken shows that it is too long.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let most = DUMP_BYTES_MAX as u64 + 1;
+    let mut bytes = Vec::new();
+    if path == Path::new("-") {
+        io::stdin().lock().take(most).read_to_end(&mut bytes)?;
+    } else {
+        File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
