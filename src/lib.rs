@@ -77,6 +77,9 @@
 //!   our own (`manifests/kubernetes/follow.rs`), because kube's watcher does not tell when a watch is
 //!   well again, and then nobody can say how old the last good state is; and because one object that
 //!   cannot be read must cost no more than itself.
+//! * A table of Maglev is as large as its set needs (401 slots for three endpoints), not 65,537 slots
+//!   as in Envoy, unless a rule writes its size: a mesh may ask for 10,000 of them. Slots and rings
+//!   are filled as Envoy fills them, so that two gateways side by side send a source to one pod.
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
 
 // what happens to a connection, in order

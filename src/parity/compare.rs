@@ -34,7 +34,7 @@ pub fn compare(catalog: &Catalog, alpn: &[String], dump: &Dump) -> Report {
                 also += ours.names.keys().filter(|n| !theirs.names.contains_key(*n)).count();
                 both(key, ours, theirs, catalog, alpn)
             }
-            (Some(ours), None) => here_only(key, ours, dump),
+            (Some(ours), None) => here_only(key, ours, there.clusters.contains(key)),
             (None, Some(theirs)) => there_only(key, theirs, catalog, alpn),
             (None, None) => continue,
         };
@@ -48,8 +48,7 @@ pub fn compare(catalog: &Catalog, alpn: &[String], dump: &Dump) -> Report {
     report
 }
 
-fn here_only(key: &str, ours: &RouteSeen, dump: &Dump) -> NameReport {
-    let cluster = dump.clusters.iter().any(|cluster| cluster.name.eq_ignore_ascii_case(key));
+fn here_only(key: &str, ours: &RouteSeen, cluster: bool) -> NameReport {
     let reason = if cluster {
         "there is a cluster of this name there, but no filter chain leads to it"
     } else {

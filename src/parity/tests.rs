@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     discovery::{Catalog, Change, Identity},
-    manifests::{Store, parse},
+    manifests::{News, Store, parse},
     routing::{Locality, SharedTable},
 };
 
@@ -68,7 +68,7 @@ fn catalog(yaml: &str) -> Catalog {
     let file: Arc<Path> = Path::new("a.yaml").into();
     let parsed = parse(&file, yaml.as_bytes());
     let mut store = Store::new();
-    let changes = store.apply(vec![(file, Some(parsed))]);
+    let changes = store.apply(vec![News::File(file, Some(parsed))]);
     let identity = Identity { locality: Locality::parse("eu"), ..Identity::default() };
     let mut catalog = Catalog::new(identity, SharedTable::new().into());
     catalog.apply(&Change::of_store(store.objects(), &changes));

@@ -38,7 +38,8 @@ pub(super) fn seen(dump: &Dump, rewrite: Option<&Rewrite>) -> Seen {
         }
     }
     let Reader { mut seen, clusters, named, .. } = reader;
-    let of_gateway = clusters.keys().filter(|name| SubsetKey::parse(&lower(name)).is_some());
+    seen.clusters = clusters.keys().map(|name| lower(name)).collect();
+    let of_gateway = seen.clusters.iter().filter(|name| SubsetKey::parse(name).is_some());
     let unused = of_gateway.count().saturating_sub(named);
     if unused > 0 {
         let text = format!("{unused} clusters there have no filter chain: nobody reaches them");

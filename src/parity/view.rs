@@ -13,6 +13,8 @@ use crate::routing::{Balance, Keepalive, Outlier, Warmup};
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) routes: BTreeMap<String, RouteSeen>,
+    /// Names of clusters, in lower case, that some or no route leads to; only Envoy has them.
+    pub(super) clusters: BTreeSet<String>,
     /// What could not be taken in, or is no difference and worth a word.
     pub(super) remarks: Vec<String>,
 }
