@@ -288,3 +288,32 @@ fn the_table_of_imports_knows_what_it_forbids() {
     assert_eq!(imports("use crate::{net, routing::{A, B}, x};"), ["net", "routing", "x"]);
     assert_eq!(imports("crate::metrics::names"), ["metrics"]);
 }
+
+/// A clock that is set must end no connection early or late: deadlines are of the monotonic clock,
+/// and only these read the other, for a log's lines and for certificates.
+#[test]
+fn the_wall_clock_is_read_for_logs_and_certificates_only() {
+    const READERS: &[&str] = &[
+        "src/bench/material.rs",
+        "src/certs",
+        "src/cli/certs.rs",
+        "src/cli/check/",
+        "src/demo/",
+        "src/gateway/access_log",
+        "src/gateway/report.rs",
+        "src/sidecar/keyring.rs",
+        "src/sidecar/metrics.rs",
+        "src/telemetry/json.rs",
+    ];
+    let reads = |source: &&Source| {
+        let text = source.production();
+        ["SystemTime", "UNIX_EPOCH", "CLOCK_REALTIME"].iter().any(|name| text.contains(name))
+    };
+    let mut all = sources("src");
+    all.retain(|source| !source.path.ends_with("tests.rs"));
+    let readers: Vec<&str> = all.iter().filter(reads).map(|source| &*source.path).collect();
+    let strangers: Vec<_> =
+        readers.iter().filter(|path| !READERS.iter().any(|r| path.starts_with(r))).collect();
+    assert!(strangers.is_empty(), "{strangers:?}");
+    assert!(readers.contains(&"src/gateway/report.rs"), "the list is looked at: {readers:?}");
+}

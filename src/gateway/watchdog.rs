@@ -42,7 +42,8 @@ pub(super) async fn watch(shared: Arc<Shared>, listeners: Vec<Vec<Weak<TcpListen
     }
 }
 
-fn is_stuck(shared: &Shared, index: usize) -> bool {
+/// Whether a worker has not said for long that it lives.
+pub(super) fn is_stuck(shared: &Shared, index: usize) -> bool {
     let Some(peer) = shared.peers.get(index) else { return false };
     let tick = peer.tick_ms.load(Ordering::Relaxed);
     let now = u64::try_from(shared.started.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -40,6 +40,7 @@ use super::{
     sources::Sources,
     sweep,
     view::{self, ConnectionView},
+    watchdog,
 };
 use crate::routing::SharedTable;
 
@@ -256,13 +257,16 @@ impl Worker {
     }
 
     /// Another worker with at least 10 % and 4 connections fewer than this one. Below that a hand
-    /// over costs more than the imbalance.
+    /// over costs more than the imbalance. One that is stuck takes nothing, and so has the fewest.
     fn lighter_peer(&self) -> Option<&Peer> {
         if self.shared.peers.len() < 2 {
             return None;
         }
         let mine = self.me().live.load(Ordering::Relaxed);
-        let lightest = self.shared.peers.iter().min_by_key(|p| p.live.load(Ordering::Relaxed))?;
+        let peers = self.shared.peers.iter().enumerate();
+        let running = peers.filter(|(index, _)| !watchdog::is_stuck(&self.shared, *index));
+        let lightest = running.map(|(_, peer)| peer).min_by_key(|p| p.live.load(Ordering::Relaxed));
+        let lightest = lightest?;
         let least = lightest.live.load(Ordering::Relaxed);
         (mine > least + least / 10 + 4).then_some(lightest)
     }

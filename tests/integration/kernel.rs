@@ -26,6 +26,9 @@ use crate::support::{
     read_to_end, reset, tools,
 };
 
+// A user who has no more pipes.
+mod pipes;
+
 /// Larger than the buffers of a connection.
 const BULK: usize = 4 << 20;
 

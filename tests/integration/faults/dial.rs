@@ -208,22 +208,12 @@ fn a_backlog_of_the_gateway_that_overflows_costs_time_and_no_client() {
                 client.read_exact(&mut [0]).expect("served in the end");
             });
         }
-        eventually("the backlog overflows", || (overflows(&net) > 0).then_some(()));
+        eventually("the backlog overflows", || {
+            (net.gateway.counted("ListenOverflows") > 0).then_some(())
+        });
         drop(held);
         for _ in 0..CLIENTS {
             pods[0].accept().write_all(b"x").expect("write");
         }
     });
-}
-
-/// How often a connection found the backlog of the gateway's host full.
-fn overflows(net: &Net) -> u64 {
-    // Of the thread: that of the process is another host's.
-    let path = "/proc/thread-self/net/netstat";
-    let text = net.gateway.within(|| std::fs::read_to_string(path).expect("read"));
-    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
-    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
-    let mut both = names.split(' ').zip(values.split(' '));
-    let (_, value) = both.find(|(name, _)| *name == "ListenOverflows").expect("its counter");
-    value.parse().expect("a number")
 }

@@ -130,6 +130,18 @@ impl Host {
         met
     }
 
+    /// A counter of TCP, by the name that `/proc/net/netstat` has for it.
+    pub fn counted(&self, name: &str) -> u64 {
+        // Of the thread: that of the process is another host's.
+        let path = "/proc/thread-self/net/netstat";
+        let text = self.within(|| fs::read_to_string(path).expect("read"));
+        let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+        let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+        let mut both = names.split(' ').zip(values.split(' '));
+        let (_, value) = both.find(|(n, _)| *n == name).expect("its counter");
+        value.parse().expect("a number")
+    }
+
     /// Takes all rules away.
     pub fn filter_nothing(&self) {
         self.run("nft flush ruleset");

@@ -22,6 +22,11 @@ impl Process {
         self.0.stdout.take().expect("piped")
     }
 
+    /// One that runs already.
+    pub fn of(child: Child) -> Self {
+        Self(child)
+    }
+
     /// Whether it has ended, and how.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.0.try_wait().expect("a child can be waited for")

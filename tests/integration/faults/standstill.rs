@@ -1,0 +1,174 @@
+//! Somebody stands still: a worker, the whole process, whoever reads the log, and files that are
+//! written again and again without a change.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{Read, Write},
+    net::TcpStream,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{
+    PATIENCE, Pod, eventually,
+    hello::Hello,
+    mesh::{Files, Service, gateway},
+    process::Process,
+    read_to_end, tools,
+};
+
+fn mesh(pod: &Pod) -> (Files, Service) {
+    let bar = Service::new("bar", &[pod.address]);
+    let files = [("gateway.yaml", &gateway(&["*.global"])[..]), ("bar.yaml", &bar.yaml())];
+    (Files::with(&files), bar)
+}
+
+/// A connection on which a byte came back.
+fn served(process: &Process, pod: &Pod, bar: &Service) -> (TcpStream, TcpStream) {
+    let mut client = process.ask(&bar.key());
+    let mut server = pod.accept_hello(&Hello::new(&bar.key()).wire());
+    server.write_all(b"x").expect("write");
+    client.read_exact(&mut [0]).expect("served");
+    (client, server)
+}
+
+/// Waits for so long, which is what the test is about.
+fn for_a_while(time: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        thread::park_timeout(time);
+    }
+}
+
+/// One thread of a process, which stands still: its tracer holds it at a system call, and was
+/// itself stopped.
+struct Frozen {
+    tracer: Pid,
+    _strace: tools::Process,
+}
+
+impl Frozen {
+    /// `None`, said aloud, where threads cannot be traced.
+    fn thread(process: &Process, name: &str) -> Option<Self> {
+        let strace = tools::find("strace")?;
+        let tasks = fs::read_dir(format!("/proc/{}/task", process.id())).expect("tasks").flatten();
+        let is_it = |task: &fs::DirEntry| {
+            fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+        };
+        let task = tasks.into_iter().find(is_it).expect("such a thread");
+        let id = task.file_name().into_string().expect("a number");
+        let mut command = Command::new(strace);
+        command.args(["-qq", "-o", "/dev/null", "-p", &id]);
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+        let tracer = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a pid");
+        let attached = eventually("strace holds it, or cannot", || {
+            if child.try_wait().expect("wait").is_some() {
+                return Some(false);
+            }
+            let status = fs::read_to_string(task.path().join("status")).expect("a thread");
+            let line = status.lines().find(|line| line.starts_with("TracerPid:"));
+            line.is_some_and(|line| !line.ends_with("\t0")).then_some(true)
+        });
+        if !attached {
+            let reason = "strace cannot trace here";
+            assert!(std::env::var_os("CI").is_none(), "{reason}");
+            eprintln!("skipped: {reason}");
+            return None;
+        }
+        kill_process(tracer, Signal::STOP).expect("stopped");
+        let frozen = Self { tracer, _strace: tools::Process::of(child) };
+        eventually("the thread waits for its tracer", || {
+            let stat = fs::read_to_string(task.path().join("stat")).expect("a thread");
+            stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" t")).then_some(())
+        });
+        Some(frozen)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = kill_process(self.tracer, Signal::CONT);
+    }
+}
+
+#[test]
+fn a_worker_that_stands_still_strands_no_newcomer() {
+    let pod = Pod::new();
+    let (files, bar) = mesh(&pod);
+    let process = Process::start(files.path(), &["gateway.workers=2"]);
+    let live = served(&process, &pod, &bar);
+    let Some(frozen) = Frozen::thread(&process, "worker-0") else { return };
+    // The kernel gives about half of them to the one that does not come.
+    let held: Vec<_> = (0..20).map(|_| served(&process, &pod, &bar)).collect();
+    assert_eq!(process.get("health", "/healthz/ready").status, 200);
+    drop(frozen);
+    let (mut client, mut server) = live;
+    server.write_all(b"later").expect("write");
+    client.read_exact(&mut [0; 5]).expect("whoever was with it goes on");
+    drop(held);
+}
+
+#[test]
+fn a_process_that_stood_still_goes_on_where_it_was() {
+    let pod = Pod::new();
+    let (files, bar) = mesh(&pod);
+    let settings = ["sniff.timeout=1s", "relay.idle_timeout=30s", "gateway.workers=1"];
+    let process = Process::start(files.path(), &settings);
+    let (mut client, mut server) = served(&process, &pod, &bar);
+    process.signal(Signal::STOP);
+    // Whole, but not read before its time was over.
+    let mut newcomer = process.ask(&bar.key());
+    server.write_all(b"meanwhile").expect("write");
+    for_a_while(Duration::from_secs(3));
+    process.signal(Signal::CONT);
+    let mut other = pod.accept_hello(&Hello::new(&bar.key()).wire());
+    other.write_all(b"x").expect("write");
+    newcomer.read_exact(&mut [0]).expect("served, late");
+    client.read_exact(&mut [0; 9]).expect("not ended");
+    drop(served(&process, &pod, &bar));
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nobody_and_what_it_lost_is_counted() {
+    let pod = Pod::new();
+    let (files, bar) = mesh(&pod);
+    let pipe = files.at("pipe.log");
+    let made = tools::run(Command::new("mkfifo").arg(&pipe), b"", PATIENCE);
+    assert!(made.good, "{made:?}");
+    // Open at both ends, and nobody reads.
+    let _open = OpenOptions::new().read(true).write(true).open(&pipe).expect("a pipe");
+    let path = format!("access_log.path={}", pipe.display());
+    let process = Process::start(files.path(), &[&path, "gateway.workers=1"]);
+    let begun = Instant::now();
+    while process.sample("diolkos_log_lines_dropped_total") == Some(0.0) {
+        assert!(begun.elapsed() < Duration::from_secs(120), "nothing was ever dropped");
+        for _ in 0..200 {
+            let told = read_to_end(process.ask("outbound_.8080_._.none.ns2.global"));
+            assert_eq!(told, (vec![21, 3, 3, 0, 2, 2, 112], true));
+        }
+    }
+    drop(served(&process, &pod, &bar));
+}
+
+#[test]
+fn files_that_are_written_again_without_a_change_are_none() {
+    let pod = Pod::new();
+    let (files, bar) = mesh(&pod);
+    let process = Process::start(files.path(), &[]);
+    let generation = || process.sample("diolkos_table_generation").expect("a number");
+    let before = generation();
+    for n in 0..20 {
+        files.write("bar.yaml", &bar.yaml());
+        if n % 5 == 0 {
+            process.signal(Signal::HUP);
+        }
+        for_a_while(Duration::from_millis(100));
+    }
+    assert_eq!(generation(), before, "nothing changed");
+    files.write("other.yaml", &Service::new("other", &[pod.address]).yaml());
+    process.explains("outbound_.8080_._.other.ns2.global", true);
+    assert!(generation() > before);
+}
