@@ -9,6 +9,7 @@ use std::{
 
 use rustix::{
     io::Errno,
+    net::{RecvFlags, recv},
     pipe::{SpliceFlags, splice},
 };
 use tokio::{io::Interest, net::TcpStream};
@@ -19,29 +20,38 @@ use super::pipes::Pipe;
 const CALL_MAX: usize = 1 << 20;
 
 /// Moves bytes from the socket into the pipe, which must be empty: with bytes in it, `EAGAIN`
-/// would not say whether the socket is empty or the pipe is full. 0 is the end of the stream.
+/// would not say whether the socket is empty or the pipe is full. 0 is the end of the stream;
+/// `None` is a place that splice does not pass, and `recv` does.
 pub(super) fn poll_fill(
     source: &TcpStream,
     context: &mut Context<'_>,
     pipe: &mut Pipe,
-) -> Poll<io::Result<usize>> {
+) -> Poll<io::Result<Option<usize>>> {
     debug_assert!(pipe.is_empty());
     loop {
         ready!(source.poll_read_ready(context))?;
         let call = || {
             let into = pipe.write_end()?;
             let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-            Ok(rustix::io::retry_on_intr(|| splice(source, None, into, None, CALL_MAX, flags))?)
+            let n = rustix::io::retry_on_intr(|| splice(source, None, into, None, CALL_MAX, flags));
+            Ok((n != Ok(0) || !has_more(source)).then_some(n?))
         };
         match source.try_io(Interest::READABLE, call) {
             Ok(n) => {
-                pipe.filled(n);
+                pipe.filled(n.unwrap_or(0));
                 return Poll::Ready(Ok(n));
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) => return Poll::Ready(Err(e)),
         }
     }
+}
+
+/// Whether there are bytes where splice says that the stream has ended: before urgent ones, with
+/// the FIN behind them, it says so too.
+fn has_more(source: &TcpStream) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    rustix::io::retry_on_intr(|| recv(source, &mut [0_u8], flags)).is_ok_and(|(n, _)| n > 0)
 }
 
 /// Moves bytes from the pipe, which holds some, into the socket.
