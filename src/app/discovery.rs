@@ -68,7 +68,8 @@ pub(super) fn open(settings: &Settings) -> anyhow::Result<Sources> {
             namespaces.insert(manifests.root_namespace.clone());
         }
         let kubeconfig = Some(api.kubeconfig.clone()).filter(|path| !path.as_os_str().is_empty());
-        let revision = settings.gateway.labels.get("istio.io/rev");
+        // That of the revision `default` has no ending.
+        let revision = settings.gateway.labels.get("istio.io/rev").filter(|rev| *rev != "default");
         let mesh = revision.map_or_else(|| "istio".to_owned(), |rev| format!("istio-{rev}"));
         let mesh = Some((manifests.root_namespace.clone(), mesh));
         let context = given(&api.context);

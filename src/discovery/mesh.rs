@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Identity, Visibility, finding::full_name, objects::Objects};
 use crate::{
     manifests::kinds::{
-        ConfigMap, ExportTo, Labels, ServiceEntry,
+        ConfigMap, ExportTo, ServiceEntry,
         destination_rule::{LocalitySetting, TcpKeepalive},
     },
     routing::HostPattern,
@@ -87,6 +87,7 @@ impl Mesh {
 
 fn find<'a>(maps: &'a Objects<ConfigMap>, identity: &Identity) -> Option<&'a Arc<ConfigMap>> {
     let at = |name: &str| maps.get(&identity.root_namespace, name);
-    let revision = |labels: &Labels| labels.get(REVISION).map(|rev| format!("istio-{rev}"));
-    revision(&identity.labels).and_then(|name| at(&name)).or_else(|| at("istio"))
+    // That of the revision `default` has no ending.
+    let revision = identity.labels.get(REVISION).filter(|revision| *revision != "default");
+    revision.and_then(|revision| at(&format!("istio-{revision}"))).or_else(|| at("istio"))
 }

@@ -44,6 +44,11 @@ fn the_map_of_our_revision_goes_before_that_of_the_mesh() {
     check(&Identity::default(), &maps, 3);
     check(&revised, &maps, 4);
     check(&revised, &maps[..1], 3);
+    let default = Identity {
+        labels: [("istio.io/rev", "default")].into_iter().collect(),
+        ..Identity::default()
+    };
+    check(&default, &maps, 3);
     check(&Identity::default(), &maps[1..], 10);
     check(&Identity::default(), &[elsewhere], 10);
     check(&Identity::default(), &[mesh("istio", "connectTimeout: 0s")], 10);
