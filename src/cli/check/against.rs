@@ -22,8 +22,8 @@ use crate::{
 
 pub(super) fn run(args: &CheckArgs, dump: &Path) -> anyhow::Result<bool> {
     let settings = Settings::load(&args.sources(Sources::of_this_process())?)?;
-    if settings.manifests.directories.is_empty() {
-        let text = "--against: give --manifests DIR, whose objects are compared with the dump";
+    if settings.manifests.directories.is_empty() && !settings.manifests.kubernetes.enabled {
+        let text = "--against: give --manifests DIR or --kubernetes, whose objects are compared";
         return Err(UsageError(text.to_owned()).into());
     }
     let what = || format!("--against {}", line(dump.display()));
