@@ -111,26 +111,27 @@ fn key(namespace: &str, name: &str) -> String {
 
 /// Asks for the name until this pod is the one that is asked, which then answers.
 fn until_reached(process: &Process, key: &str, pod: &Pod) -> Talk {
-    let mut client = None;
-    let mut server = soon("the pod is asked", || {
-        let mut asks = process.ask(key);
-        asks.set_read_timeout(Some(Duration::from_millis(100))).expect("timeout");
-        let server = pod.waiting().or_else(|| {
-            let _ = asks.read(&mut [0; 8]);
+    soon("the pod is asked", || {
+        let mut client = process.ask(key);
+        client.set_read_timeout(Some(Duration::from_millis(100))).expect("timeout");
+        let mut server = pod.waiting().or_else(|| {
+            let _ = client.read(&mut [0; 8]);
             pod.waiting()
-        });
-        client = Some(asks);
-        server
-    });
-    server.set_nonblocking(false).expect("blocking");
-    server.set_read_timeout(Some(LONG)).expect("timeout");
-    let mut hello = vec![0; Hello::new(key).wire().len()];
-    server.read_exact(&mut hello).expect("the hello");
-    let client = client.expect("it asked");
-    client.set_read_timeout(Some(LONG)).expect("timeout");
-    let mut talk = Talk { client, server };
-    talk.round(1);
-    talk
+        })?;
+        server.set_nonblocking(false).expect("blocking");
+        server.set_read_timeout(Some(Duration::from_secs(5))).expect("timeout");
+        client.set_read_timeout(Some(Duration::from_secs(5))).expect("timeout");
+        // It may have come from a client before this one, which has left.
+        let mut got = vec![0; Hello::new(key).wire().len()];
+        server.read_exact(&mut got).ok()?;
+        server.write_all(&[7]).ok()?;
+        client.read_exact(&mut got[..1]).ok()?;
+        server.set_read_timeout(Some(LONG)).expect("timeout");
+        client.set_read_timeout(Some(LONG)).expect("timeout");
+        let mut talk = Talk { client, server };
+        talk.round(1);
+        Some(talk)
+    })
 }
 
 /// A connection through the gateway.
