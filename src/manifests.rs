@@ -21,5 +21,5 @@ pub use kinds::{Kind, Object, ObjectRef};
 pub use kubernetes::Kubernetes;
 pub use parse::{Parsed, Single, parse, parse_single};
 pub use problem::{Problem, Severity};
-pub use source::{Source, Sources};
+pub use source::{Source, SourceError, Sources};
 pub use store::{Changes, News, Store, Update};

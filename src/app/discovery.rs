@@ -14,9 +14,7 @@ use super::status::{Report, Status};
 use crate::{
     config::Settings,
     discovery::{Catalog, Change, CheckReport, Explanation, Finding, explain::Question},
-    manifests::{
-        Changes, Directories, Keep, Kind, Kubernetes, Sources, Store, kubernetes, problem::place,
-    },
+    manifests::{Changes, Keep, Kind, Sources, Store, kubernetes, problem::place},
     resolver::{Names, Resolved},
 };
 
@@ -59,7 +57,6 @@ pub(super) fn open(settings: &Settings) -> anyhow::Result<Sources> {
             "no manifests are given (--manifests DIR or --kubernetes): every name is refused"
         );
     }
-    let directories = Directories::open(&manifests.directories)?;
     let kubernetes = api.enabled.then(|| {
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let mut namespaces: BTreeSet<String> = api.namespaces.iter().cloned().collect();
@@ -73,10 +70,9 @@ pub(super) fn open(settings: &Settings) -> anyhow::Result<Sources> {
         let mesh = revision.map_or_else(|| "istio".to_owned(), |rev| format!("istio-{rev}"));
         let mesh = Some((manifests.root_namespace.clone(), mesh));
         let context = given(&api.context);
-        let config = kubernetes::Config { kubeconfig, context, namespaces, mesh };
-        Kubernetes::open(&config, Kind::ALL)
+        kubernetes::Config { kubeconfig, context, namespaces, mesh }
     });
-    Ok(Sources::new(directories, kubernetes.transpose()?))
+    Ok(Sources::open(&manifests.directories, kubernetes.as_ref())?)
 }
 
 /// The catalog, and what is known of it.

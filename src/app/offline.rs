@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::{
     config::{Settings, types::Listen},
     discovery::{Catalog, Change, CheckReport, Explanation, Identity, Role},
-    manifests::{Problem, Severity, Source as _, Store},
+    manifests::{Problem, Severity, Store, source::PATIENCE},
     parity,
     routing::SharedTable,
 };
@@ -37,12 +37,10 @@ impl Loaded {
     /// named.
     ///
     /// # Errors
-    /// When a directory or the credentials cannot be read.
+    /// When a directory or the credentials cannot be read, or the API is away.
     pub fn read(settings: &Settings) -> anyhow::Result<Self> {
-        let mut source = open(settings)?;
         let mut store = Store::new();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let changes = store.apply(runtime.block_on(source.load()));
+        let changes = store.apply(open(settings)?.load_once(PATIENCE)?);
         let ports = [settings.admin.listen, settings.health.listen, settings.agent.listen];
         let ports = ports.into_iter().chain([settings.metrics.listen]);
         let operators = ports.filter_map(Listen::address).collect();

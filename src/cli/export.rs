@@ -17,7 +17,7 @@ use crate::{
         AddressFile, Done, Export, Failover, Folder, Form, GatewayAddress, Peer, Range, Reader,
         Remark, Shape, Taken, View, Wanted, escapes_capture,
     },
-    manifests::{Directories, Severity, Store, kinds::Labels},
+    manifests::{Severity, Store, kinds::Labels, source::PATIENCE},
 };
 
 mod watch;
@@ -35,8 +35,9 @@ have it are exported too, each host under its own name, if the gateway's hosts c
   --form labelled  the same, and the subsets of the exporting clusters, by name
   --form egress    callers go through --egress; gateways are in network `external`
 
-A --cluster is NAME=DIR and then, by commas, gateway=ADDR[:PORT] (may be repeated),
-locality=REGION/ZONE, network=NAME, label.KEY=VALUE. Given for the importing cluster itself, its
+A --cluster is NAME=DIR, or NAME=kubeconfig:FILE for the objects of a live cluster's API (read only,
+as config/kubernetes/rbac.yaml allows), and then, by commas, gateway=ADDR[:PORT] (may be repeated),
+locality=REGION/ZONE, network=NAME, label.KEY=VALUE, context=NAME of the kubeconfig. Given for the importing cluster itself, its
 manifests say which hosts others own there: those are left alone, as are files in --to-dir that this
 program did not write.
 
@@ -54,6 +55,8 @@ Examples:
   diolkos export --cluster c1=m/c1 --cluster c2=m/c2,gateway=gw2.example,locality=eu/eu-1 \\
     --cluster c3=m/c3,gateway=192.0.2.30:443,locality=us --for c1 --addresses addresses.txt \\
     --range 240.240.0.0/16 --form labelled --to-dir m/c1/imported --watch
+  diolkos export --cluster c2=kubeconfig:c2.conf,gateway=192.0.2.10 --for c1 \\
+    --addresses addresses.txt --to-dir imported --watch
   diolkos export --cluster c2=m/c2,gateway=192.0.2.10 --for c1 --addresses addresses.txt \\
     --form egress --egress istio-egressgateway.istio-system.svc.cluster.local --check")]
 pub struct ExportArgs {
@@ -230,10 +233,9 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<bool> {
 
 /// The manifests of one cluster; their problems are printed.
 fn read(peer: &Peer, broken: &mut bool) -> anyhow::Result<(Store, crate::manifests::Changes)> {
-    let mut directories = Directories::open(&[&peer.directory])
-        .with_context(|| format!("--cluster {}", peer.name))?;
+    let source = peer.open().and_then(|source| source.load_once(PATIENCE));
     let mut store = Store::new();
-    let changes = store.apply(directories.load());
+    let changes = store.apply(source.with_context(|| format!("--cluster {}", peer.name))?);
     for problem in store.problems() {
         // Notes are of kinds that are not read: most of a cluster.
         if problem.severity != Severity::Note {

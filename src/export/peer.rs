@@ -5,18 +5,26 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use super::names::{is_label_key, is_label_value};
-use crate::routing::Host;
+use crate::{
+    manifests::{SourceError, Sources, kubernetes},
+    routing::Host,
+};
 
 /// The port of a gateway where none is given.
 const GATEWAY_PORT: u16 = 15443;
 
-/// One cluster: `NAME=DIR,gateway=ADDR,locality=REGION/ZONE`.
+/// How an API instead of a directory is given.
+const KUBECONFIG: &str = "kubeconfig:";
+
+/// One cluster: `NAME=DIR,gateway=ADDR,locality=REGION/ZONE`, or `NAME=kubeconfig:FILE,...`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Its name, which becomes the value of the label `cluster` of its gateways.
     pub name: String,
-    /// Its manifests.
+    /// Its manifests; empty where they come from its API.
     pub directory: PathBuf,
+    /// Its API, where its objects come from there.
+    pub kubernetes: Option<kubernetes::Config>,
     /// Its gateways, as other clusters reach them.
     pub gateways: Vec<GatewayAddress>,
     /// `region/zone/subzone` of its gateways.
@@ -45,6 +53,15 @@ pub enum GatewayHost {
 }
 
 impl Peer {
+    /// Opens its objects, wherever they are.
+    ///
+    /// # Errors
+    /// When the directory or the kubeconfig cannot be read.
+    pub fn open(&self) -> Result<Sources, SourceError> {
+        let directories = if self.kubernetes.is_some() { &[][..] } else { &[&self.directory] };
+        Sources::open(directories, self.kubernetes.as_ref())
+    }
+
     /// The region of its locality.
     #[must_use]
     pub fn region(&self) -> Option<&str> {
@@ -61,12 +78,20 @@ impl FromStr for Peer {
         let Some((name, directory)) = first.filter(|(_, directory)| !directory.is_empty()) else {
             return Err("write NAME=DIR,gateway=ADDR".to_owned());
         };
+        let kubeconfig = directory.strip_prefix(KUBECONFIG);
+        let kubernetes = kubeconfig.map(|file| kubernetes::Config {
+            kubeconfig: (!file.is_empty()).then(|| file.into()),
+            mesh: Some(("istio-system".to_owned(), "istio".to_owned())),
+            ..kubernetes::Config::default()
+        });
+        let directory = if kubernetes.is_some() { "" } else { directory };
         if !is_label_value(name) {
             return Err(format!("`{name}` is no name of a cluster: write letters, digits and -_."));
         }
         let mut peer = Self {
             name: name.to_owned(),
             directory: directory.into(),
+            kubernetes,
             gateways: Vec::new(),
             locality: None,
             network: None,
@@ -92,6 +117,10 @@ impl Peer {
                 }
                 self.locality = Some(value.to_owned());
             }
+            "context" if self.kubernetes.is_some() => {
+                let kubernetes = self.kubernetes.iter_mut();
+                kubernetes.for_each(|api| api.context = Some(value.to_owned()));
+            }
             "network" if is_label_value(value) => self.network = Some(value.to_owned()),
             "network" => return Err(unfit()),
             _ => match key.strip_prefix("label.") {
@@ -101,7 +130,8 @@ impl Peer {
                 Some(_) => return Err(unfit()),
                 None => {
                     return Err(format!(
-                        "`{key}` is unknown: there are gateway, locality, network and label.KEY"
+                        "`{key}` is unknown: there are gateway, locality, network, label.KEY, and \
+                         context with a kubeconfig"
                     ));
                 }
             },
@@ -194,6 +224,10 @@ mod tests {
         assert_eq!((&*peer.name, peer.directory.to_str()), ("c2", Some("/a/b=c")));
         assert_eq!((peer.gateways.len(), peer.region()), (2, Some("eu")));
         assert_eq!((peer.network.as_deref(), &*peer.labels["version"]), (Some("n2"), "beta"));
+        let peer: Peer = "c2=kubeconfig:/a/b,context=x,gateway=a".parse().expect("a cluster");
+        let api = peer.kubernetes.expect("an API");
+        assert_eq!(api.kubeconfig.as_deref(), Some("/a/b".as_ref()));
+        assert_eq!((api.context.as_deref(), peer.gateways.len()), (Some("x"), 1));
         for (text, why) in [
             ("c2", "NAME=DIR"),
             ("c2=", "NAME=DIR"),
@@ -206,6 +240,7 @@ mod tests {
             ("c2=a,network=a b", "not made of"),
             ("c2=a,label.=x", "not made of"),
             ("c2=a,zone=x", "`zone` is unknown"),
+            ("c2=a,context=x", "`context` is unknown"),
         ] {
             let error = text.parse::<Peer>().expect_err(text);
             assert!(error.contains(why), "{text}: {error}");

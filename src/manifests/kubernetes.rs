@@ -32,7 +32,7 @@ use api::Api;
 use follow::Follower;
 
 /// Which API, and what of it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// A kubeconfig file. `None`: the pod's service account when there is one, else `$KUBECONFIG`,
     /// else `~/.kube/config`.

@@ -2,11 +2,11 @@
 //!
 //! Must not know: what is made of the objects.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use super::{
-    Directories, Update,
-    kubernetes::{Health, Kubernetes},
+    Directories, Kind, OpenError, Update,
+    kubernetes::{self, AccessError, Health, Kubernetes},
 };
 
 /// Tells of objects and of their changes. Cancelling any of these loses nothing.
@@ -35,6 +35,31 @@ impl Source for Directories {
     }
 }
 
+/// Why a source tells nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// A directory that cannot be opened.
+    #[error(transparent)]
+    Directories(#[from] OpenError),
+    /// No credentials for the API.
+    #[error(transparent)]
+    Kubernetes(#[from] AccessError),
+    /// The API does not tell everything in time.
+    #[error("the Kubernetes API has not told everything in {patience:?}: {why}")]
+    Silent {
+        /// How long it had.
+        patience: Duration,
+        /// What is missing.
+        why: String,
+    },
+    /// The process can do nothing more.
+    #[error("cannot wait for the Kubernetes API")]
+    Runtime(#[from] std::io::Error),
+}
+
+/// How long a program that does not stay waits for the API.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Directories, and the API of a cluster where it is asked for.
 #[derive(Debug)]
 pub struct Sources {
@@ -45,10 +70,33 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Both together are one source.
-    #[must_use]
-    pub fn new(directories: Directories, kubernetes: Option<Kubernetes>) -> Self {
-        Self { directories, kubernetes, loaded: None }
+    /// Opens both, which together are one source of every kind.
+    ///
+    /// # Errors
+    /// When a directory, or the credentials for the API, cannot be read.
+    pub fn open<P: AsRef<Path>>(
+        directories: &[P],
+        kubernetes: Option<&kubernetes::Config>,
+    ) -> Result<Self, SourceError> {
+        let directories = Directories::open(directories)?;
+        let kubernetes =
+            kubernetes.map(|config| Kubernetes::open(config, Kind::ALL)).transpose()?;
+        Ok(Self { directories, kubernetes, loaded: None })
+    }
+
+    /// Everything there is, once, for a program that does not stay. Blocks.
+    ///
+    /// # Errors
+    /// When the API has not told everything in time.
+    pub fn load_once(mut self, patience: Duration) -> Result<Update, SourceError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let health = self.kubernetes();
+        runtime.block_on(async {
+            tokio::time::timeout(patience, self.load()).await.map_err(|_| {
+                let why = health.map(|health| health.reasons().join("; ")).unwrap_or_default();
+                SourceError::Silent { patience, why }
+            })
+        })
     }
 
     /// How well the API is followed; `None` where it is not asked for.
@@ -82,5 +130,32 @@ impl Source for Sources {
 
     async fn rescan(&mut self) -> Update {
         self.directories.rescan()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody listens at port 1.
+    const AWAY: &str = "
+apiVersion: v1
+kind: Config
+current-context: a
+clusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}]
+contexts: [{name: a, context: {cluster: a, user: ''}}]
+users: []
+";
+
+    #[test]
+    fn an_api_that_is_away_is_an_error_that_says_so() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let kubeconfig = directory.path().join("kubeconfig");
+        std::fs::write(&kubeconfig, AWAY).expect("written");
+        let config =
+            kubernetes::Config { kubeconfig: Some(kubeconfig), ..kubernetes::Config::default() };
+        let source = Sources::open::<&Path>(&[], Some(&config)).expect("opened");
+        let error = source.load_once(Duration::from_millis(300)).expect_err("away").to_string();
+        assert!(error.contains("Service") && error.contains("refused"), "{error}");
     }
 }

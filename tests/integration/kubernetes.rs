@@ -26,6 +26,8 @@ use crate::support::{
 mod access;
 // Endpoints that come and go under load.
 mod churn;
+// What a live cluster offers to others.
+mod export;
 // An API server out of a script: what is too large for a real one here.
 mod scripted;
 

@@ -19,7 +19,7 @@ use crate::{
         Reader, Wanted,
         sameness::{Member, Mismatch, TrustDomain, compare, trust_domains},
     },
-    manifests::{Directories, Problem, Severity, Store},
+    manifests::{Problem, Severity, Store, source::PATIENCE},
 };
 
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<bool> {
@@ -33,14 +33,16 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<bool> {
     if let Some(other) = args.certs.iter().find(|peer| !names.contains(&*peer.name)) {
         return usage(format!("--certs {}: there is no --cluster of this name", other.name));
     }
+    if let Some(other) = args.certs.iter().find(|peer| peer.kubernetes.is_some()) {
+        return usage(format!("--certs {}: certificates are in a directory", other.name));
+    }
     let settings = Settings::load(&args.sources(Sources::of_this_process())?)?;
     let suffix = &settings.gateway.rewrite_suffix;
     let mut members = Vec::new();
     for peer in &args.cluster {
-        let mut directories = Directories::open(&[&peer.directory])
-            .with_context(|| format!("--cluster {}", peer.name))?;
+        let source = peer.open().and_then(|source| source.load_once(PATIENCE));
         let mut store = Store::new();
-        let changes = store.apply(directories.load());
+        let changes = store.apply(source.with_context(|| format!("--cluster {}", peer.name))?);
         let gateway = offline::gateway_elsewhere(&settings);
         let reader = Reader::new(&peer.name, gateway, Wanted::default());
         members.push(Member::new(&peer.name, store, &changes, reader));

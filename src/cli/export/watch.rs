@@ -17,7 +17,7 @@ use super::range_remark;
 use crate::{
     export::{Export, ExportError, Peer, Reader, Remark, Taken, View},
     manifests::{
-        Changes, Directories, Severity, Store,
+        Changes, Severity, Store,
         keeper::{Keep, Keeper},
     },
 };
@@ -70,14 +70,13 @@ pub(super) fn run(
     let mut keepers = Vec::new();
     let exporting = export.peers.iter().enumerate().map(|(place, peer)| (peer, Some(place)));
     for (peer, place) in exporting.chain(importing.map(|peer| (peer, None))) {
-        let directories = Directories::open(&[&peer.directory])
-            .with_context(|| format!("--cluster {}", peer.name))?;
+        let source = peer.open().with_context(|| format!("--cluster {}", peer.name))?;
         let follower = Follower {
             exporting: place.map(|place| (place, reader(peer))),
             last: None,
             tell: tell.clone(),
         };
-        keepers.push(Keeper::start("export", directories, follower)?);
+        keepers.push(Keeper::start("export", source, follower)?);
     }
     drop(tell);
     let mut current = Current {
