@@ -98,6 +98,7 @@ impl Keep for Discovery {
 
     /// Folds what was read into the table: from here on connections see it.
     fn changed(&mut self, store: &Store, changes: &Changes) {
+        let before = self.catalog.table().generation;
         let applied = self.catalog.apply(&Change::of_store(store.objects(), changes));
         self.names.want(self.catalog.names_wanted());
         let generation = self.catalog.table().generation;
@@ -105,7 +106,12 @@ impl Keep for Discovery {
             self.status.problems(store.problems());
         }
         let is_first = self.status.changed(generation, self.catalog.selection());
-        if !changes.is_empty() {
+        if !changes.is_empty() && generation == before {
+            // Endpoints of a living cluster change all the time.
+            let (changes, swapped) = (changes.iter().count(), applied.swapped);
+            tracing::debug!(changes, swapped, "manifests changed, names and policy did not");
+            self.report_soon();
+        } else if !changes.is_empty() {
             tracing::info!(
                 added = changes.added.len(),
                 changed = changes.changed.len(),
