@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Brings a real Kubernetes API server for the tests: Debian's etcd, and kube-apiserver (with
 # kubectl, where there is none) built by Go from their own module into a cache outside the
-# repository. A second run finds the cache and takes no time. `--cached` only looks: exit 1 when
-# something is missing.
+# repository. A second run finds the cache and takes no time.
 #
 # k8s.io/kubernetes cannot be taken by `go install`, because its go.mod holds `replace` lines: a
 # small module around it, written here into the cache, says the same with published versions.
@@ -13,18 +12,6 @@ CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/diolkos/kubernetes-v$VERSION"
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 say() { echo "kubernetes: $*"; }
-
-missing() {
-    [ -x "$CACHE/kube-apiserver" ] || echo kube-apiserver
-    command -v etcd >/dev/null 2>&1 || echo etcd
-    command -v kubectl >/dev/null 2>&1 || [ -x "$CACHE/kubectl" ] || echo kubectl
-}
-
-if [ "${1:-}" = --cached ]; then
-    [ -z "$(missing)" ] && exit 0
-    say "not here: $(missing | tr '\n' ' ')"
-    exit 1
-fi
 
 if ! command -v etcd >/dev/null 2>&1; then
     say 'installing etcd'
@@ -38,6 +25,13 @@ if ! command -v etcd >/dev/null 2>&1; then
     as_root apt-get update -qq
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq etcd-server >/dev/null
 fi
+
+case "$(go env GOVERSION)" in
+    go1.1[0-9]* | go1.20*)
+        say "Go 1.23 is needed, or 1.21 and newer that may fetch it; here is $(go env GOVERSION)"
+        exit 1
+        ;;
+esac
 
 # Builds one command of the module into the cache, and says how long that took.
 build() {

@@ -42,7 +42,7 @@ struct Programs {
 
 impl Programs {
     /// Where they are. `None` where something is absent, which is printed; where `CI` is set that
-    /// fails, unless `DIOLKOS_WITHOUT_KUBERNETES` says that it is known.
+    /// fails, unless `WITHOUT_KUBERNETES` says that it is known.
     fn find() -> Option<Self> {
         let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
         let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home)?.join("diolkos");
@@ -62,7 +62,7 @@ impl Programs {
                     "no API server (kube-apiserver: {api}, etcd: {etcd}, kubectl: {kubectl}); \
                      tests/setup.sh --kubernetes builds it"
                 );
-                let is_known = env::var_os("DIOLKOS_WITHOUT_KUBERNETES").is_some();
+                let is_known = env::var_os("WITHOUT_KUBERNETES").is_some();
                 assert!(env::var_os("CI").is_none() || is_known, "{reason}");
                 eprintln!("skipped: {reason}");
                 None
