@@ -26,16 +26,15 @@ if ! command -v etcd >/dev/null 2>&1; then
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq etcd-server >/dev/null
 fi
 
-case "$(go env GOVERSION)" in
-    go1.1[0-9]* | go1.20*)
-        say "Go 1.23 is needed, or 1.21 and newer that may fetch it; here is $(go env GOVERSION)"
-        exit 1
-        ;;
-esac
-
 # Builds one command of the module into the cache, and says how long that took.
 build() {
     [ ! -x "$CACHE/$1" ] || return 0
+    case "$(go env GOVERSION)" in
+        go1.1[0-9]* | go1.20*)
+            say "Go 1.23 is needed, or 1.21 and newer that may fetch it; here is $(go env GOVERSION)"
+            exit 1
+            ;;
+    esac
     local started=$SECONDS staging="v0.${VERSION#*.}" around="$CACHE/module"
     local stamp='-X k8s.io/component-base/version'
     say "building $1 $VERSION with $(go version | cut -d' ' -f3): minutes, once"

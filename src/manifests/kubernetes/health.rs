@@ -220,9 +220,36 @@ impl Pen {
     }
 }
 
+/// What nobody follows any more, because its task panicked, must not look live.
+impl Drop for Pen {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.is(State::Lost("the task that follows it has panicked: restart".to_owned()));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_panic_leaves_alone_is_lost() {
+        let scopes = [Part { kind: Kind::Pod, namespace: None, name: None }];
+        let health = Arc::new(Health::new("https://a/".into(), &scopes));
+        let pen = Pen::new(Arc::clone(&health), 0);
+        pen.is(State::Live);
+        let followed = std::thread::spawn(move || {
+            let _pen = pen;
+            panic!("on purpose");
+        });
+        assert!(followed.join().is_err());
+        assert_eq!(health.followed()[0].state.as_str(), "lost");
+        let pen = Pen::new(Arc::clone(&health), 0);
+        pen.is(State::Live);
+        drop(pen);
+        assert_eq!(health.followed()[0].state, State::Live, "an end in order is no loss");
+    }
 
     #[test]
     fn what_is_lost_has_an_age_and_one_line_for_each_cause() {
