@@ -7,12 +7,13 @@
 //!   requests that say how long they are and how long the answer is to be.
 //! * [`floor`] is the least that a gateway can do: it accepts, connects and moves bytes.
 //! * [`compare`] starts several gateways in turn, gives each the same work, and reads from the
-//!   kernel what the work has cost.
+//!   kernel what the work has cost. [`faults`] puts them through what goes wrong instead.
 
 pub mod churn;
 pub mod compare;
 pub mod dial;
 pub mod exchange;
+pub mod faults;
 pub mod floor;
 pub mod hello;
 pub mod link;

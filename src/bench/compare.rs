@@ -19,15 +19,15 @@ use super::{
 };
 use churn::Changer;
 
-mod churn;
+pub(in crate::bench) mod churn;
 pub mod configs;
 mod envoy;
 mod hold;
-mod manifests;
+pub(in crate::bench) mod manifests;
 pub mod page;
 pub mod peer;
 mod plot;
-mod process;
+pub(in crate::bench) mod process;
 pub mod results;
 mod syscalls;
 pub mod table;
@@ -63,7 +63,7 @@ pub struct Comparison {
 }
 
 /// A gateway that is not there within this has not started.
-const START_TIMEOUT: Duration = Duration::from_secs(120);
+pub(in crate::bench) const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// Where the pods are.
 const PODS: [Ipv4Addr; 3] =
     [Ipv4Addr::new(127, 30, 0, 1), Ipv4Addr::new(127, 30, 0, 2), Ipv4Addr::new(127, 30, 0, 3)];
@@ -201,7 +201,7 @@ impl Bench<'_> {
         };
         let dir = tempfile::tempdir_in(self.place)?.keep();
         let (dir, pods) = (&*dir, &*pods.addresses);
-        let site = configs::Site { dir, listen, pods, routes, changing, left_out: None };
+        let site = configs::Site { routes, changing, ..configs::Site::new(dir, listen, pods) };
         let command = peer.command(&site, &self.what.program)?;
         let mut child = Child::start(command, &dir.join("log"), Some(&self.cores))?;
         let deadline = Instant::now() + START_TIMEOUT;

@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod compare;
+mod faults;
 
 /// Arguments of `diolkos bench`.
 #[derive(Debug, Args)]
@@ -34,6 +35,7 @@ the gateways that are installed.
 
 Examples:
   diolkos bench compare --quick
+  diolkos bench faults --quick
   diolkos bench compare --peers floor,envoy,diolkos --json compare.json --html compare.html")]
 pub struct BenchArgs {
     #[command(subcommand)]
@@ -49,6 +51,8 @@ enum BenchCommand {
 
     /// Give several gateways the same work and compare what it costs them.
     Compare(compare::CompareArgs),
+    /// Put gateways through what goes wrong and hold them against goals.
+    Faults(faults::FaultsArgs),
     /// A bare relay without names or routes: the least that a gateway can cost.
     Floor(FloorArgs),
 }
@@ -165,6 +169,7 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<bool> {
         BenchCommand::Run(args) => make_load(args),
 
         BenchCommand::Compare(args) => compare::run(args),
+        BenchCommand::Faults(args) => faults::run(args),
         BenchCommand::Floor(args) => {
             let floor = Floor::bind(args.listen, args.endpoint.clone())?;
             say_listening(&[floor.address()?])?;

@@ -78,6 +78,38 @@ fn run_says_what_went_wrong_and_fails() {
 }
 
 #[test]
+fn faults_prints_and_writes_what_was_measured_and_what_was_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let json = dir.path().join("faults.json");
+    let output = diolkos()
+        .args(["bench", "faults", "--quick", "--only", "G1,G2,G5", "--peers", "", "--json"])
+        .arg(&json)
+        .output()
+        .expect("run");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+    assert_eq!(errors, "", "no progress where there is no terminal");
+    let rows: Value =
+        serde_json::from_str(&std::fs::read_to_string(json).expect("the file")).expect("JSON");
+    let ours = |row: usize| &rows[row]["ours"];
+    assert_eq!(ours(0)["not_measured"], "by test: tests/hellos.rs");
+    for row in [1, 2] {
+        assert_eq!(ours(row)["measured"]["met"], true, "{rows}");
+    }
+    assert!(text.contains("diolkos   yes  18 of 18 RST"), "{text}");
+    assert!(
+        text.ends_with(
+            "2 of 2 measured goals reached; 1 not measured here, the reason beside each\n"
+        ),
+        "{text}"
+    );
+    let output = diolkos().args(["bench", "faults", "--only", "G3"]).output().expect("run");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("--only G3") && said.contains("G28"), "{said}");
+}
+
+#[test]
 fn a_command_changes_things_while_there_is_load_and_is_counted() {
     let mut pods = diolkos();
     pods.args(["bench", "serve", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped());

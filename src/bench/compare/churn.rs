@@ -20,7 +20,7 @@ use super::{
 };
 
 /// What a reader of the results should know of them.
-pub(super) const NOTES: [&str; 2] = [
+pub(in crate::bench) const NOTES: [&str; 2] = [
     "churn: HAProxy (master-worker, listeners handed over) and nginx reload for each change; \
      HAProxy's runtime API, which changes servers without a reload, is not used. CPU is that of \
      all their processes. floor and direct have no routes and do the same work unchanged.",
@@ -29,7 +29,7 @@ pub(super) const NOTES: [&str; 2] = [
 ];
 
 /// A gateway that can be changed.
-pub(super) struct Changer {
+pub(in crate::bench) struct Changer {
     peer: Peer,
     dir: PathBuf,
     listen: SocketAddr,
@@ -40,7 +40,7 @@ pub(super) struct Changer {
 
 impl Changer {
     /// `None` when it has no routes.
-    pub(super) fn new(peer: Peer, site: &Site<'_>, process: Pid) -> Option<Self> {
+    pub(in crate::bench) fn new(peer: Peer, site: &Site<'_>, process: Pid) -> Option<Self> {
         let Site { dir, listen, pods, routes, .. } = *site;
         let (dir, pods) = (dir.to_owned(), pods.to_vec());
         let has_routes = !matches!(peer, Peer::Direct | Peer::Floor);
@@ -49,7 +49,7 @@ impl Changer {
 
     /// Makes the change of this turn: even ones take a pod out and let the one before back in, odd
     /// ones are about the route that comes and goes.
-    pub(super) fn change(&self, turn: u64) -> anyhow::Result<()> {
+    pub(in crate::bench) fn change(&self, turn: u64) -> anyhow::Result<()> {
         let turn = usize::try_from(turn).unwrap_or(0);
         let site = Site {
             left_out: Some(turn / 2 % self.pods.len()),
@@ -61,16 +61,22 @@ impl Changer {
 
     /// Everything is there, one route more among it. Gives its name: once that is served, all
     /// changes were taken.
-    pub(super) fn last(&self) -> anyhow::Result<String> {
+    pub(in crate::bench) fn last(&self) -> anyhow::Result<String> {
         let site = Site { routes: self.routes + 1, ..self.site() };
         self.apply(&site, true)?;
         self.apply(&site, false)?;
         Ok(configs::name(self.routes))
     }
 
+    /// Everything is as it was at first.
+    pub(in crate::bench) fn settle(&self) -> anyhow::Result<()> {
+        self.apply(&self.site(), true)?;
+        self.apply(&self.site(), false)
+    }
+
     fn site(&self) -> Site<'_> {
         let Self { dir, listen, pods, routes, .. } = self;
-        Site { dir, listen: *listen, pods, routes: *routes, changing: true, left_out: None }
+        Site { routes: *routes, changing: true, ..Site::new(dir, *listen, pods) }
     }
 
     fn apply(&self, site: &Site<'_>, endpoints: bool) -> anyhow::Result<()> {
@@ -100,7 +106,7 @@ impl Changer {
 }
 
 /// Replaces a file whole: whoever reads it sees the old one or the new one.
-pub(super) fn replace(dir: &Path, name: &str, text: String) -> std::io::Result<()> {
+pub(in crate::bench) fn replace(dir: &Path, name: &str, text: String) -> std::io::Result<()> {
     let new = dir.join(format!(".{name}.new"));
     fs::write(&new, text)?;
     fs::rename(new, dir.join(name))

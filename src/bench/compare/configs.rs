@@ -17,9 +17,37 @@ pub struct Site<'a> {
     pub changing: bool,
     /// The pod that the first route does without for now.
     pub left_out: Option<usize>,
+    /// Where diolkos is to answer its operators; `None`: nowhere.
+    pub operators: Option<SocketAddr>,
+    /// What diolkos is told beside its defaults, as `key=value`.
+    pub settings: &'a [String],
+    /// Workers.
+    pub workers: usize,
+    /// Connections that HAProxy is to be ready for.
+    pub connections: usize,
 }
 
-impl Site<'_> {
+impl<'a> Site<'a> {
+    /// Two descriptors for each are what a process may usually have.
+    pub const CONNECTIONS: usize = 9_500;
+
+    /// One route that does not change, one worker.
+    #[must_use]
+    pub fn new(dir: &'a Path, listen: SocketAddr, pods: &'a [SocketAddr]) -> Self {
+        Self {
+            dir,
+            listen,
+            pods,
+            routes: 1,
+            changing: false,
+            left_out: None,
+            operators: None,
+            settings: &[],
+            workers: 1,
+            connections: Self::CONNECTIONS,
+        }
+    }
+
     /// A route's pods, each with its number.
     #[must_use]
     pub fn pods_of(&self, route: usize) -> Vec<(usize, SocketAddr)> {
@@ -51,6 +79,7 @@ pub fn haproxy_map(site: &Site<'_>) -> String {
 #[must_use]
 pub fn haproxy(site: &Site<'_>, map: &Path) -> String {
     let (listen, map) = (site.listen, map.display());
+    let connections = site.connections;
     // By this socket a new process is given the listeners of the one before.
     let hand_over = match site.changing {
         true => {
@@ -59,7 +88,7 @@ pub fn haproxy(site: &Site<'_>, map: &Path) -> String {
         false => String::new(),
     };
     let mut text = format!(
-        "global\n  nbthread 1\n  maxconn 9500\n  maxpipes 256\n{hand_over}\
+        "global\n  nbthread 1\n  maxconn {connections}\n  maxpipes 256\n{hand_over}\
          defaults\n  mode tcp\n  option splice-auto\n  timeout connect 10s\n  timeout client 1h\n  \
          timeout server 1h\n\
          frontend f\n  bind {listen} defer-accept\n  tcp-request inspect-delay 5s\n  \

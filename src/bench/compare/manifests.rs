@@ -5,12 +5,12 @@ use std::{fmt::Write as _, io, path::PathBuf};
 use super::{churn::replace, configs::Site};
 
 /// Where all of it goes, below the site's directory.
-pub(super) const MANIFESTS: &str = "manifests";
+pub(in crate::bench) const MANIFESTS: &str = "manifests";
 /// Services in one file.
 const SERVICES_PER_FILE: usize = 500;
 
 /// Writes a Gateway, the pods, and for each route a Service with its EndpointSlice.
-pub(super) fn write(site: &Site<'_>) -> io::Result<PathBuf> {
+pub(in crate::bench) fn write(site: &Site<'_>) -> io::Result<PathBuf> {
     let dir = site.dir.join(MANIFESTS);
     std::fs::create_dir(&dir)?;
     let mut text = String::from(
@@ -42,12 +42,12 @@ pub(super) fn write(site: &Site<'_>) -> io::Result<PathBuf> {
 }
 
 /// Writes one route to a file of its own, or replaces it there.
-pub(super) fn write_route(site: &Site<'_>, route: usize) -> io::Result<()> {
+pub(in crate::bench) fn write_route(site: &Site<'_>, route: usize) -> io::Result<()> {
     replace(&site.dir.join(MANIFESTS), &file_of(route), service(route, site))
 }
 
 /// Takes that file away.
-pub(super) fn remove_route(site: &Site<'_>, route: usize) -> io::Result<()> {
+pub(in crate::bench) fn remove_route(site: &Site<'_>, route: usize) -> io::Result<()> {
     match std::fs::remove_file(site.dir.join(MANIFESTS).join(file_of(route))) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,

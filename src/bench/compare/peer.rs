@@ -41,7 +41,7 @@ const STREAM_MODULES: [&str; 3] = [
 const ENVOY_HERE: &str = "target/counterparts/envoy";
 
 /// Those that are there, and for the others how to install them.
-pub(super) fn find(wanted: &[Peer]) -> (Vec<Peer>, Vec<(Peer, &'static str)>) {
+pub(in crate::bench) fn find(wanted: &[Peer]) -> (Vec<Peer>, Vec<(Peer, &'static str)>) {
     let (there, missing): (Vec<_>, Vec<_>) = wanted.iter().partition(|peer| peer.is_there());
     (there, missing.into_iter().map(|peer| (peer, peer.how_to_install())).collect())
 }
@@ -114,7 +114,11 @@ impl Peer {
     }
 
     /// Writes the configuration and says how to start with it.
-    pub(super) fn command(self, site: &Site<'_>, diolkos: &Path) -> anyhow::Result<Command> {
+    pub(in crate::bench) fn command(
+        self,
+        site: &Site<'_>,
+        diolkos: &Path,
+    ) -> anyhow::Result<Command> {
         let write = |name: &str, text: String| -> anyhow::Result<PathBuf> {
             let path = site.dir.join(name);
             std::fs::write(&path, text)?;
@@ -152,11 +156,15 @@ impl Peer {
             Self::Diolkos => {
                 let dir = manifests::write(site)?;
                 command = Command::new(diolkos);
-                command.args(["gateway", "--workers", "1", "--listen"]);
-                command.arg(site.listen.to_string()).arg("--manifests").arg(dir);
-                command.args(["--admin", "off", "--health", "off", "--metrics", "off"]);
+                command.args(["gateway", "--workers"]).arg(site.workers.to_string());
+                command.arg("--listen").arg(site.listen.to_string()).arg("--manifests").arg(dir);
+                let admin = site.operators.map_or("off".into(), |address| address.to_string());
+                command.args(["--admin", &admin, "--health", "off", "--metrics", "off"]);
                 // The others write no access log either.
                 for set in ["agent.listen=off", "access_log.format=off", "log.level=warn"] {
+                    command.arg("--set").arg(set);
+                }
+                for set in site.settings {
                     command.arg("--set").arg(set);
                 }
             }

@@ -22,15 +22,15 @@ use serde::Serialize;
 
 /// Which core is for the gateway under measurement, and which are for the rest.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Cores {
+pub(in crate::bench) struct Cores {
     /// `None` when there is only one: then nothing is pinned.
-    pub(super) gateway: Option<usize>,
-    pub(super) load: Vec<usize>,
+    pub(in crate::bench) gateway: Option<usize>,
+    pub(in crate::bench) load: Vec<usize>,
 }
 
 impl Cores {
     /// The last core that we may use is the gateway's.
-    pub(super) fn choose() -> Self {
+    pub(in crate::bench) fn choose() -> Self {
         let set = rustix::thread::sched_getaffinity(None).unwrap_or_default();
         let mut load: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect();
         let gateway = if load.len() > 1 { load.pop() } else { None };
@@ -38,7 +38,7 @@ impl Cores {
     }
 
     /// Puts this thread, and those it starts from now on, on the cores of the load.
-    pub(super) fn take_load(&self) -> io::Result<()> {
+    pub(in crate::bench) fn take_load(&self) -> io::Result<()> {
         pin(&self.load)
     }
 }
@@ -51,7 +51,7 @@ fn pin(cores: &[usize]) -> io::Result<()> {
 
 /// A process that ends with its handle.
 #[derive(Debug)]
-pub(super) struct Child {
+pub(in crate::bench) struct Child {
     child: process::Child,
     log: PathBuf,
 }
@@ -62,7 +62,7 @@ static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 impl Child {
     /// Starts it, on the gateway's core when `cores` are given; what it says on standard error
     /// goes to `log`.
-    pub(super) fn start(
+    pub(in crate::bench) fn start(
         mut command: Command,
         log: &Path,
         cores: Option<&Cores>,
@@ -85,12 +85,12 @@ impl Child {
         Ok(child)
     }
 
-    pub(super) fn pid(&self) -> Pid {
+    pub(in crate::bench) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
     /// Fails when it has ended.
-    pub(super) fn check(&mut self, name: &str) -> anyhow::Result<()> {
+    pub(in crate::bench) fn check(&mut self, name: &str) -> anyhow::Result<()> {
         match self.child.try_wait()? {
             Some(status) => bail!("{name} has ended by itself ({status}): {}", self.log_tail()),
             None => Ok(()),
@@ -98,14 +98,14 @@ impl Child {
     }
 
     /// The last of what it said.
-    pub(super) fn log_tail(&self) -> String {
+    pub(in crate::bench) fn log_tail(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(10)..].join("\n")
     }
 
     /// Reads its `listening ADDR` lines.
-    pub(super) fn listening(
+    pub(in crate::bench) fn listening(
         &mut self,
         count: usize,
         timeout: Duration,
@@ -128,7 +128,7 @@ impl Child {
     }
 
     /// What it has cost so far, all threads together, and those that it started.
-    pub(super) fn reading(&self) -> io::Result<Reading> {
+    pub(in crate::bench) fn reading(&self) -> io::Result<Reading> {
         let pid = self.pid().to_string();
         let mut reading = Reading::of(&Path::new("/proc").join(&pid))?;
         for process in fs::read_dir("/proc")? {
@@ -207,7 +207,7 @@ impl Reading {
         self.resident += other.resident;
     }
 
-    pub(super) fn since(&self, before: &Self) -> Self {
+    pub(in crate::bench) fn since(&self, before: &Self) -> Self {
         Self {
             cpu_ns: self.cpu_ns.saturating_sub(before.cpu_ns),
             switches: self.switches.saturating_sub(before.switches),
@@ -228,7 +228,7 @@ fn number(text: Option<&str>) -> u64 {
 }
 
 /// On SIGINT and SIGTERM: ends what was started, then this process.
-pub(super) fn end_children_when_told() -> io::Result<()> {
+pub(in crate::bench) fn end_children_when_told() -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut int, mut term) = {
