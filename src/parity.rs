@@ -6,7 +6,7 @@
 //! manifests ─▶ discovery::Catalog ─▶ ours ┘
 //! ```
 //!
-//! Both sides come to one form, a [`view::Seen`]: which server names are let in, by which ALPN, and
+//! Both sides come to one form, a `view::Seen`: which server names are let in, by which ALPN, and
 //! what is behind each. What differs is told with the object that is responsible. Must not know:
 //! files, the command line, how a report is shown to whom.
 

@@ -15,7 +15,8 @@ use crate::{
 };
 
 impl Catalog {
-    /// Host names of endpoints that manifests do not answer: [`Change::Resolved`] does.
+    /// Host names of endpoints that manifests do not answer:
+    /// [`Change::Resolved`](crate::discovery::Change::Resolved) does.
     #[must_use]
     pub fn names_wanted(&self) -> BTreeSet<Arc<str>> {
         self.world.names_wanted()
