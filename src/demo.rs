@@ -27,6 +27,7 @@ pub mod one_gateway;
 pub mod places;
 pub mod print;
 pub mod process;
+pub mod rival;
 pub mod scenes;
 pub mod witness;
 pub mod world;

@@ -28,6 +28,8 @@ pub const MANIFESTS: [(&str, &str, &str); 10] = [
 pub const EGRESS_FORM: &str = include_str!("../../config/two-clusters/forms/egress.yaml");
 /// `bar` through two gateways with labels.
 pub const LABELLED_FORM: &str = include_str!("../../config/two-clusters/forms/labelled.yaml");
+/// `bar` through Envoy's gateway and ours, 9:1.
+pub const CANARY_FORM: &str = include_str!("../../config/two-clusters/forms/canary.yaml");
 /// A service that comes later.
 pub const BAZ: &str = include_str!("../../config/two-clusters/forms/baz.yaml");
 
@@ -98,6 +100,12 @@ impl Gateway {
         (self.ip, 15443).into()
     }
 }
+
+/// Cluster 2's gateway as Istio has it: the name of its process.
+pub const ENVOY_NAME: &str = "envoy";
+/// Where that one listens.
+pub const ENVOY: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 2, 0, 3)), 15443);
 
 /// The DNS server of cluster 1.
 pub const DNS: SocketAddr =

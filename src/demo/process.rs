@@ -48,12 +48,34 @@ impl Process {
     /// When there is no such program, or no room for its log.
     pub fn start(logs: &Path, name: &str, arguments: &[String]) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("this program has no path any more")?;
+        Self::spawn(logs, name, (&program, "diolkos"), arguments)
+    }
+
+    /// The same with a program of others.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn other(
+        logs: &Path,
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+    ) -> anyhow::Result<Self> {
+        Self::spawn(logs, name, (program, &program.to_string_lossy()), arguments)
+    }
+
+    fn spawn(
+        logs: &Path,
+        name: &str,
+        (program, shown): (&Path, &str),
+        arguments: &[String],
+    ) -> anyhow::Result<Self> {
         let log = logs.join(format!("{name}.log"));
         let out = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let words: Vec<_> = arguments.iter().map(|word| shell_word(word)).collect();
         let commands = logs.join("commands.txt");
         let mut commands = OpenOptions::new().create(true).append(true).open(&commands)?;
-        writeln!(commands, "# {name}\ndiolkos {}\n", words.join(" "))?;
+        writeln!(commands, "# {name}\n{shown} {}\n", words.join(" "))?;
         let child = Command::new(program)
             .args(arguments)
             .env(PARENT, std::process::id().to_string())

@@ -7,6 +7,7 @@
 use super::{caller::field, world::World};
 
 mod automation;
+mod canary;
 mod failures;
 mod plain;
 mod refusals;
@@ -23,6 +24,8 @@ pub enum Scene {
     Subset,
     /// By way of the egress gateway.
     Egress,
+    /// Envoy's gateway and ours, 9:1.
+    Canary,
     /// A pod dies.
     PodDies,
     /// A gateway dies, and another cluster has the service too.
@@ -54,11 +57,12 @@ impl Seen {
 
 impl Scene {
     /// All, in the order of the story.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Plain,
         Self::Tcp,
         Self::Subset,
         Self::Egress,
+        Self::Canary,
         Self::PodDies,
         Self::ClusterDies,
         Self::Automation,
@@ -74,6 +78,7 @@ impl Scene {
             Self::Tcp => "tcp",
             Self::Subset => "subset",
             Self::Egress => "egress",
+            Self::Canary => "canary",
             Self::PodDies => "pod-dies",
             Self::ClusterDies => "cluster-dies",
             Self::Automation => "automation",
@@ -90,6 +95,7 @@ impl Scene {
             Self::Tcp => "the same service by TCP, port 9999",
             Self::Subset => "two gateways with labels: subset beta takes the beta one, and its pod",
             Self::Egress => "by way of the egress gateway: the client never talks to cluster 2",
+            Self::Canary => "Envoy and diolkos as gateways of cluster 2, 9:1, and back",
             Self::PodDies => "a pod dies during 40 calls, and nobody notices",
             Self::ClusterDies => {
                 "shop is in clusters 2 and 3; the gateway of 2 dies during 40 calls"
@@ -112,6 +118,7 @@ impl Scene {
             Self::Tcp => plain::tcp(world).await,
             Self::Subset => ways::subset(world).await,
             Self::Egress => ways::egress(world).await,
+            Self::Canary => canary::play(world).await,
             Self::PodDies => failures::pod(world).await,
             Self::ClusterDies => failures::cluster(world).await,
             Self::Automation => automation::play(world).await,

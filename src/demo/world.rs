@@ -22,6 +22,7 @@ use super::{
     caller::Caller,
     places::{self, Gateway, MANIFESTS, PODS, Pod},
     process::Process,
+    rival,
     witness::Witness,
 };
 use crate::certs::{Authority, Existing, Leaf, SpiffeId};
@@ -192,6 +193,30 @@ impl World {
         self.start_process(gateway.name, arguments, Some(gateway.address())).await
     }
 
+    /// Starts Envoy beside the gateways of cluster 2, for `bar` over HTTP, and gives its log.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_envoy(&mut self, program: &Path) -> anyhow::Result<Witness> {
+        let pods = PODS.iter().filter(|pod| pod.account == "bar");
+        let port = sidecar_port(application::HTTP);
+        let pods: Vec<_> = pods.map(|pod| SocketAddr::from((pod.ip, port))).collect();
+        let name = format!("outbound_.{}_._.bar.ns2.global", application::HTTP);
+        let log = self.dir.join("logs/envoy.access.json");
+        let config = rival::config(places::ENVOY, &name, &pods, &log).to_string();
+        let file = self.dir.join("cluster2/envoy.json");
+        fs::write(&file, config).with_context(|| format!("cannot write {}", file.display()))?;
+        let mut arguments = words(&["--concurrency", "1", "--disable-hot-restart"]);
+        arguments.extend(words(&["--file-flush-interval-msec", "50", "-l", "warning", "-c"]));
+        arguments.push(path(&file));
+        let logs = self.dir.join("logs");
+        let process = Process::other(&logs, places::ENVOY_NAME, program, &arguments)?;
+        self.processes.insert(places::ENVOY_NAME, process);
+        let is_up = async || TcpStream::connect(places::ENVOY).await.is_ok();
+        self.wait(places::ENVOY_NAME, is_up).await?;
+        Ok(Witness::new(log))
+    }
+
     /// Ends a process as a crash would.
     pub fn kill(&mut self, process: &str) {
         if let Some(process) = self.processes.remove(process) {
@@ -316,6 +341,7 @@ pub fn addresses_are_free() -> anyhow::Result<()> {
     let gateways = [places::STABLE, places::BETA, places::THIRD, places::EGRESS];
     let others = gateways.map(|gateway| gateway.address()).into_iter().chain([
         places::DNS,
+        places::ENVOY,
         (places::SLEEP_IP, STATUS_PORT).into(),
         (places::BAR_ADDRESS, application::HTTP).into(),
         (places::BAR_ADDRESS, application::TCP).into(),

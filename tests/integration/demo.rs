@@ -35,7 +35,7 @@ fn every_scene_is_as_it_should_be() {
     let said = tools::run(&mut demo, b"", Duration::from_secs(120));
     assert!(said.good, "{}{}", said.stdout, said.stderr);
     assert!(!said.stdout.contains("WRONG"), "{}", said.stdout);
-    let scenes = "gateway plain tcp subset egress pod-dies cluster-dies automation wrong-root \
+    let scenes = "gateway plain tcp subset egress canary pod-dies cluster-dies automation wrong-root \
                   not-exported";
     for scene in scenes.split_whitespace() {
         assert!(said.stdout.contains(&format!("\n{scene}: ")), "{scene} in {}", said.stdout);
