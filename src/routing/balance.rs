@@ -5,7 +5,8 @@
 /// The algorithm, from DestinationRule `loadBalancer.simple`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Balance {
-    /// Two endpoints by weighted chance; the one with fewer connections for its weight.
+    /// Two endpoints by weighted chance; the first, or the second if that is clearly less busy for
+    /// its weight.
     #[default]
     LeastRequest,
     /// In turn; a weighted turn is spread, not bunched.
@@ -90,10 +91,12 @@ pub(super) fn choose(
                 return Some(first);
             };
             let (a, b) = (candidate(first), candidate(second));
-            // connections / weight, compared without division; +1 so that weight counts at zero.
-            let load_a = (u64::from(a.connections) + 1).saturating_mul(b.weight);
+            // connections / weight, compared without division. The second has it only if it carries
+            // no more than the first even with this connection: so idle endpoints, which carry
+            // nothing whatever their weights, get their shares by the draw, as in Envoy.
+            let load_a = u64::from(a.connections).saturating_mul(b.weight);
             let load_b = (u64::from(b.connections) + 1).saturating_mul(a.weight);
-            Some(if load_b < load_a { second } else { first })
+            Some(if load_b <= load_a { second } else { first })
         }
     }
 }
@@ -181,6 +184,12 @@ mod tests {
     fn least_request_weighs_connections_by_weight() {
         let hits = spread(Balance::LeastRequest, &[1, 9], &[9, 80], 10_000);
         assert_eq!(hits[0], 0, "9 of 1 is more load than 80 of 9: {hits:?}");
+    }
+
+    #[test]
+    fn least_request_gives_idle_endpoints_their_shares() {
+        let hits = spread(Balance::LeastRequest, &[1, 99], &[0, 0], 10_000);
+        assert!(hits[0].abs_diff(100) < 50, "{hits:?}");
     }
 
     #[test]
