@@ -53,7 +53,8 @@ fn kubectl_takes_the_lists() {
     for (directory, count) in [(BASE, 11), (DNS, 5)] {
         let run = Process::new("kubectl").arg("kustomize").arg(root().join(directory)).output();
         let Ok(output) = run else {
-            assert!(std::env::var_os("CI").is_none(), "kubectl is not installed");
+            let is_known = std::env::var_os("WITHOUT_KUBERNETES").is_some();
+            assert!(is_known || std::env::var_os("CI").is_none(), "kubectl is not installed");
             return eprintln!("skipped: kubectl is not installed");
         };
         let said = String::from_utf8_lossy(&output.stderr);
