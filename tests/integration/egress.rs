@@ -47,16 +47,23 @@ fn egress(dir: &Path, resolver: Option<SocketAddr>) -> Front {
 /// Calls through the gateway; true when this pod was reached and answered.
 fn reaches(front: &Front, pod: &Pod) -> bool {
     let mut client = TcpStream::connect(front.address).expect("connect");
-    client.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    client.set_read_timeout(Some(Duration::from_secs(1))).expect("timeout");
     client.write_all(&Hello::new(NAME).wire()).expect("hello");
-    let mut server = eventually("the pod is dialled, or the client told", || {
-        let served = pod.waiting().map(Some);
-        served.or_else(|| is_refused(&client).then_some(None))
-    });
-    let Some(server) = &mut server else { return false };
-    server.set_nonblocking(false).expect("blocking");
-    server.write_all(b"x").expect("write");
-    client.read_exact(&mut [0]).is_ok()
+    loop {
+        let server = eventually("the pod is dialled, or the client told", || {
+            let served = pod.waiting().map(Some);
+            served.or_else(|| is_refused(&client).then_some(None))
+        });
+        let Some(mut server) = server else { return false };
+        server.set_nonblocking(false).expect("blocking");
+        // It may be a former client's, whom the gateway brought here when another pod dropped it.
+        let _ = server.write_all(b"x");
+        match client.read_exact(&mut [0]) {
+            Ok(()) => return true,
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return false,
+        }
+    }
 }
 
 fn is_refused(client: &TcpStream) -> bool {

@@ -114,8 +114,10 @@ fn key(namespace: &str, name: &str) -> String {
 /// Asks for the name until this pod is the one that is asked, which then answers.
 fn until_reached(process: &Process, key: &str, pod: &Pod) -> Talk {
     soon("the pod is asked", || {
+        // Those of clients that have left: one of them would be taken for this one's.
+        while pod.waiting().is_some() {}
         let mut client = process.ask(key);
-        client.set_read_timeout(Some(Duration::from_millis(100))).expect("timeout");
+        client.set_read_timeout(Some(Duration::from_secs(1))).expect("timeout");
         let mut server = pod.waiting().or_else(|| {
             let _ = client.read(&mut [0; 8]);
             pod.waiting()
