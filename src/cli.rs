@@ -155,7 +155,7 @@ Examples:
   diolkos check --kubernetes
   diolkos check --manifests m --against config-dump.json --output json
   kubectl exec -n istio-system deploy/istio-ingressgateway -- \\
-    curl -s 'localhost:15000/config_dump?include_eds' | diolkos check --manifests m --against -
+    pilot-agent request GET 'config_dump?include_eds' | diolkos check --manifests m --against -
   diolkos check --print-defaults > diolkos.yaml")]
 pub struct CheckArgs {
     /// Settings file; what it leaves out has its default.

@@ -27,6 +27,10 @@ use crate::{
 
 /// Istio's default of `minimumRingSize`.
 const RING_MINIMUM: u32 = 1024;
+/// More points are not made: with these, shares of 300 endpoints deviate by 7 % (one in the root of
+/// their points). Envoy's most, 8,388,608, took 160 MB and two seconds for each set, while other
+/// services' changes waited.
+const RING_MAXIMUM: u32 = 65_536;
 
 /// What the rule says where it says something, and the gateway's own defaults where not.
 #[derive(Clone, Debug)]
@@ -163,11 +167,17 @@ fn hashed(hash: &ConsistentHash) -> Balance {
         _ if !hash.use_source_ip => Balance::Random,
         Some(maglev) => Balance::Maglev { table_size: written(maglev.table_size) },
         None => {
-            let of_ring = hash.ring_hash.and_then(|ring| ring.minimum_ring_size);
-            let minimum = written(of_ring).or(written(hash.minimum_ring_size));
-            Balance::RingHash { minimum: minimum.unwrap_or(RING_MINIMUM) }
+            let minimum = ring_size(hash).unwrap_or(RING_MINIMUM).min(RING_MAXIMUM);
+            Balance::RingHash { minimum }
         }
     }
+}
+
+/// `minimumRingSize`, in its newer or older place.
+fn ring_size(hash: &ConsistentHash) -> Option<u32> {
+    let of_ring = hash.ring_hash.and_then(|ring| ring.minimum_ring_size);
+    let places = [of_ring, hash.minimum_ring_size];
+    places.into_iter().flatten().find(|size| *size != 0)
 }
 
 /// Slow start, with Envoy's defaults. As in Envoy, chance and hashes know none.
@@ -217,6 +227,11 @@ pub(super) fn remarks(rule: &DestinationRule, findings: &mut Vec<Finding>) {
             let message = "only useSourceIp can be seen here, HTTP cannot: endpoints are drawn at \
                            random, as by Envoy";
             note("trafficPolicy.loadBalancer.consistentHash", message);
+        }
+        if hash.and_then(ring_size).is_some_and(|size| size > RING_MAXIMUM) {
+            let message = "65536 points are the most that are made: sources will not go where \
+                           Envoy with a larger ring sends them";
+            note("trafficPolicy.loadBalancer.consistentHash.ringHash.minimumRingSize", message);
         }
         if balancer.simple == Some(SimpleBalance::Passthrough) {
             let message = "PASSTHROUGH has no meaning on a gateway: LEAST_REQUEST is used";

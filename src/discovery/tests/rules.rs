@@ -303,6 +303,8 @@ fn sources_decide_by_the_table_that_is_asked_for() {
     };
     check("useSourceIp: true", Balance::RingHash { minimum: 1024 });
     check("useSourceIp: true, minimumRingSize: 99", Balance::RingHash { minimum: 99 });
+    let most = Balance::RingHash { minimum: 65_536 };
+    check("useSourceIp: true, ringHash: {minimumRingSize: 8388608}", most);
     check("useSourceIp: true, ringHash: {}", Balance::RingHash { minimum: 1024 });
     let written = "useSourceIp: true, ringHash: {minimumRingSize: 2048}, minimumRingSize: 99";
     check(written, Balance::RingHash { minimum: 2048 });
