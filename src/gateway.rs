@@ -151,8 +151,6 @@ impl Gateway {
     /// When a thread cannot be started, or what it needs cannot be had: a worker that could not run
     /// would leave its listener's clients waiting for ever.
     pub fn start(self, table: Arc<SharedTable>) -> io::Result<Running> {
-        let runtimes: Vec<_> =
-            self.listeners.iter().map(|_| Worker::runtime()).collect::<io::Result<_>>()?;
         let mut inboxes = Vec::new();
         let mut peers = Vec::new();
         for _ in &self.listeners {
@@ -186,17 +184,23 @@ impl Gateway {
                 stopping: AtomicBool::new(false),
             });
         let mut threads = Vec::new();
+        let (told, starts) = std::sync::mpsc::channel();
         let watched = self.listeners.clone();
-        let parts = self.listeners.into_iter().zip(inboxes).zip(runtimes);
-        for (index, ((listeners, inbox), runtime)) in parts.enumerate() {
+        for (index, (listeners, inbox)) in self.listeners.into_iter().zip(inboxes).enumerate() {
             for socket in &listeners {
                 // Where it is missing, a silent client reaches us at once: slower, not wrong.
                 let _ = net::sys::set_defer_accept(&**socket, DEFER_ACCEPT_SECONDS);
             }
             let shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
-            let run = move || Worker::run(&runtime, shared, index, listeners, inbox);
+            let told = told.clone();
+            let run = move || Worker::run(told, shared, index, listeners, inbox);
             threads.push(thread.spawn(run)?);
+        }
+        drop(told);
+        if let Err(error) = starts.into_iter().collect::<io::Result<()>>() {
+            shared.peers.iter().for_each(|peer| drop(peer.commands.send(Command::Quit)));
+            return Err(error);
         }
         Ok(Running { shared, threads, addresses: self.addresses, watched })
     }

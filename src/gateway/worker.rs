@@ -15,7 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{net::TcpStream, runtime::Runtime, sync::mpsc, task::LocalSet};
+use tokio::{
+    net::TcpStream,
+    runtime::{Builder, LocalOptions},
+    sync::mpsc,
+};
 
 use super::{
     Config,
@@ -131,22 +135,22 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// What a worker runs on: it is made before the thread, where a failure still ends the start.
-    ///
-    /// # Errors
-    /// When the kernel has no descriptor or memory for it.
-    pub(super) fn runtime() -> io::Result<Runtime> {
-        tokio::runtime::Builder::new_current_thread().enable_all().build()
-    }
-
-    /// Runs a worker on this thread until it is told to quit.
+    /// Runs a worker on this thread until it is told to quit. Tells first whether it has what it
+    /// runs on: that belongs to the thread that makes it, and a failure still ends the start.
     pub(super) fn run(
-        runtime: &Runtime,
+        started: std::sync::mpsc::Sender<io::Result<()>>,
         shared: Arc<Shared>,
         index: usize,
         listeners: Vec<Arc<TcpListener>>,
         commands: mpsc::UnboundedReceiver<Command>,
     ) {
+        let mut builder = Builder::new_current_thread();
+        let runtime = match builder.enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        let _ = started.send(Ok(()));
+        drop(started);
         let pipes = Rc::new(PipePool::new(Arc::clone(&shared.pipes)));
         let seed = ahash::RandomState::new().hash_one(index);
         let worker = Rc::new(Self {
@@ -163,8 +167,7 @@ impl Worker {
             census: Census::new(Instant::now()),
             silent: Silent::default(),
         });
-        let local = LocalSet::new();
-        local.block_on(runtime, worker.serve(listeners, commands));
+        runtime.block_on(worker.serve(listeners, commands));
     }
 
     async fn serve(
