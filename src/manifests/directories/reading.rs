@@ -69,7 +69,8 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
             format!("it has {len} bytes, more than the {FILE_BYTES_MAX} of a file: split it");
         return Err(io::Error::other(what));
     }
-    let mut bytes = Vec::new();
+    // One more, so that the read that finds the end needs no more room.
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1);
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
