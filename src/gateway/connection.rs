@@ -29,29 +29,25 @@ use crate::routing::{Fault, Route, SubsetKey};
 
 /// Serves one accepted connection to its end.
 ///
-/// Everything before the relay is one boxed future, dropped before the relay begins: an idle
-/// connection does not pay for the stages behind it.
+/// Each part but the relay is a boxed future, dropped before the next begins: a silent client does
+/// not pay for the stages before it, nor an idle connection for those behind it.
 pub(super) async fn run(worker: Rc<Worker>, mut report: Box<Report>) {
-    let connection = Rc::clone(report.connection());
-    match Box::pin(open(&worker, &mut report)).await {
-        Ok(opening) => {
-            let end = Relay::new(Rc::clone(&worker), Rc::clone(&connection), opening).await;
-            Box::pin(close(&worker, &mut report, end)).await;
-        }
-        Err(End::Refused(outcome)) => {
-            report.end(outcome);
-            let word = alert_for(outcome).map(|alert| alert.record().to_vec());
-            Box::pin(refuse(&worker, &connection.downstream, word)).await;
-        }
-        Err(End::Alerted(alert)) => {
-            let description = alert.get(6).copied().unwrap_or_default();
-            connection.handshake.set(Some(HandshakeEnd::Alert(Side::Upstream, description)));
-            report.end(Outcome::FirstFlightFailed);
-            Box::pin(refuse(&worker, &connection.downstream, Some(alert))).await;
-        }
-        Err(End::Reset(outcome)) => {
-            report.end(outcome);
-            crate::net::reset_on_close(&connection.downstream);
+    let Some(opening) = reach(&worker, &mut report).await else { return };
+    let end = Relay::new(Rc::clone(&worker), Rc::clone(report.connection()), opening).await;
+    Box::pin(close(&worker, &mut report, end)).await;
+}
+
+/// Everything before the relay; `None` when it does not come to one, and then all is said.
+async fn reach(worker: &Worker, report: &mut Report) -> Option<Opening> {
+    let opened = match Box::pin(sniff(worker, report)).await {
+        Ok(sniffed) => Box::pin(open(worker, report, sniffed)).await,
+        Err(outcome) => Err(outcome.into()),
+    };
+    match opened {
+        Ok(opening) => Some(opening),
+        Err(end) => {
+            Box::pin(turn_away(worker, report, end)).await;
+            None
         }
     }
 }
@@ -77,24 +73,20 @@ impl From<Outcome> for End {
     }
 }
 
-/// Sniff, route, connect, first flight.
-async fn open(worker: &Rc<Worker>, report: &mut Report) -> Result<Opening, End> {
+/// Route, connect, first flight.
+async fn open(worker: &Worker, report: &mut Report, sniffed: Sniffed) -> Result<Opening, End> {
     let connection = Rc::clone(report.connection());
-    if worker.shared().pressure.memory_is_short() {
-        return Err(Outcome::ShedMemory.into());
-    }
-    let Sniffed { hello, wire } = sniff(worker, report).await?;
-
+    let Sniffed { hello, wire } = sniffed;
     connection.enter(Stage::Route);
     let found = find(worker, &connection, &hello);
     let mut flight = FirstFlight::new(wire, &hello);
     let random = hello.random;
-    report.heard(hello);
+    report.heard(*hello);
     let route = found?;
     let set = route.endpoints.load_full();
     let permit = route.state.admit(set.policy().max_connections).ok_or(Outcome::ConnectionLimit)?;
     report.routed(&route, permit);
-    connection.limits.set(limits(worker, set.policy()));
+    connection.set_limits(limits(worker, set.policy()));
     if worker.config().endpoints_are_gateways {
         let waiting = &worker.shared().waiting;
         report.waits(waiting.enter(random).ok_or(Outcome::Loop)?);
@@ -190,6 +182,28 @@ fn may_replay(
 ) -> bool {
     let asked_enough = failure == Failure::Alert && flight.asked_another();
     !asked_enough && dialer.may_replay(worker)
+}
+
+/// Records how a connection ended that never reached the relay, and ends it so.
+async fn turn_away(worker: &Worker, report: &mut Report, end: End) {
+    let connection = Rc::clone(report.connection());
+    match end {
+        End::Refused(outcome) => {
+            report.end(outcome);
+            let word = alert_for(outcome).map(|alert| alert.record().to_vec());
+            refuse(worker, &connection.downstream, word).await;
+        }
+        End::Alerted(alert) => {
+            let description = alert.get(6).copied().unwrap_or_default();
+            connection.handshake.set(Some(HandshakeEnd::Alert(Side::Upstream, description)));
+            report.end(Outcome::FirstFlightFailed);
+            refuse(worker, &connection.downstream, Some(alert)).await;
+        }
+        End::Reset(outcome) => {
+            report.end(outcome);
+            crate::net::reset_on_close(&connection.downstream);
+        }
+    }
 }
 
 /// Ends both sockets as the relay ended, and records it.

@@ -171,7 +171,7 @@ impl FirstFlight {
         let answer = std::future::poll_fn(|context| {
             self.poll_answer(worker, connection, upstream, &mut attempt, context)
         });
-        let limits = connection.limits.get();
+        let limits = connection.limits();
         let settle = limits.idle_timeout.map_or(SETTLE_AFTER, |idle| idle.min(SETTLE_AFTER));
         match tokio::time::timeout(patience.unwrap_or(settle), answer).await {
             Ok(answer) => answer,

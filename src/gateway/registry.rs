@@ -50,8 +50,8 @@ pub(super) struct Connection {
     stuck: Cell<Stuck>,
     /// What the sweep remembers of it from one time to the next.
     pub(super) seen: Cell<Seen>,
-    /// Limits of its route, set when the relay begins.
-    pub(super) limits: Cell<Limits>,
+    /// Most routes have none.
+    limits: OnceCell<Box<Limits>>,
 }
 
 /// The endpoint that a connection was given.
@@ -102,7 +102,7 @@ pub(super) struct Seen {
 }
 
 /// Times that end a relay, and the upstream keepalive.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Limits {
     pub(super) idle_timeout: Option<Duration>,
     pub(super) max_duration: Option<Duration>,
@@ -134,7 +134,7 @@ impl Connection {
                 published: (0, 0),
                 endpoint_gone: None,
             }),
-            limits: Cell::default(),
+            limits: OnceCell::new(),
         }
     }
 
@@ -146,6 +146,18 @@ impl Connection {
     /// A trusted proxy named its client.
     pub(super) fn is_for(&self, client: SocketAddr) {
         self.peer.set(client);
+    }
+
+    /// Limits of its route, once that is known.
+    pub(super) fn limits(&self) -> Limits {
+        self.limits.get().map_or_else(Limits::default, |limits| **limits)
+    }
+
+    /// Set once, by the route stage.
+    pub(super) fn set_limits(&self, limits: Limits) {
+        if limits != Limits::default() {
+            let _ = self.limits.set(Box::new(limits));
+        }
     }
 
     pub(super) fn stage(&self) -> Stage {

@@ -37,7 +37,8 @@ pub(super) struct Report {
     attempts: u32,
     last_error: Option<Box<str>>,
     permit: Option<RoutePermit>,
-    wait: Option<Wait>,
+    /// Boxed: only where endpoints are gateways.
+    wait: Option<Box<Wait>>,
     source: Option<SourcePermit>,
     tried: Option<Arc<Endpoint>>,
     recorded: bool,
@@ -126,7 +127,7 @@ impl Report {
 
     /// The hello is noted as one that waits for its answer.
     pub(super) fn waits(&mut self, wait: Wait) {
-        self.wait = Some(wait);
+        self.wait = Some(Box::new(wait));
     }
 
     /// Its answer has come.

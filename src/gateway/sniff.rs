@@ -5,10 +5,11 @@
 //! not know: what a name means.
 
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -37,7 +38,7 @@ pub struct SniffLimits {
 /// A whole ClientHello.
 #[derive(Debug)]
 pub(super) struct Sniffed {
-    pub(super) hello: ClientHello,
+    pub(super) hello: Box<ClientHello>,
     /// Its bytes as they came, and behind them whatever came in the same read.
     pub(super) wire: Vec<u8>,
 }
@@ -47,6 +48,9 @@ pub(super) struct Sniffed {
 /// # Errors
 /// The outcome, when there is none to be had.
 pub(super) async fn sniff(worker: &Worker, report: &mut Report) -> Result<Sniffed, Outcome> {
+    if worker.shared().pressure.memory_is_short() {
+        return Err(Outcome::ShedMemory);
+    }
     let limits = worker.config().sniff;
     let awaits_header = worker.config().limits.is_proxy(report.connection().peer().ip());
     if !awaits_header {
@@ -54,74 +58,19 @@ pub(super) async fn sniff(worker: &Worker, report: &mut Report) -> Result<Sniffe
     }
     let scanner = Scanner::new(limits.bytes_max);
     let mut reader = Reader { scanner, wire: Vec::new(), awaits_header };
-    let deadline = Instant::from_std(report.connection().accepted) + limits.timeout;
-    let hello = read_hello(worker, report, &mut reader, deadline).await;
-    report.connection().note_taken(Side::Downstream, reader.wire.len());
-    Ok(Sniffed { hello: *hello?, wire: reader.wire })
-}
-
-async fn read_hello(
-    worker: &Worker,
-    report: &mut Report,
-    reader: &mut Reader,
-    deadline: Instant,
-) -> Result<Box<ClientHello>, Outcome> {
-    let connection = Rc::clone(report.connection());
-    let stream = &connection.downstream;
-    let mut place = None;
-    let first = {
-        let mut scratch = worker.scratch();
-        net::recv_now(stream, &mut scratch).map(|n| reader.take(scratch.get(..n).unwrap_or(&[])))
-    };
-    let mut step = match first {
-        Ok(step) => step,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Step::More,
-        Err(_) => return Err(reader.peer_left(Outcome::ClientResetBeforeHello)),
-    };
-    loop {
-        match step {
-            Step::Whole(hello) => return Ok(hello),
-            Step::Eof => return Err(reader.peer_left(Outcome::ClientEofBeforeHello)),
-            Step::Refused(refusal) => {
-                return Err(match refusal {
-                    Refusal::NotTls => Outcome::NotTls,
-                    Refusal::BadVersion => Outcome::BadVersion,
-                    Refusal::TooLarge => Outcome::HelloTooLarge,
-                    Refusal::Malformed(rule) => {
-                        report.detail(rule.as_str());
-                        Outcome::HelloMalformed
-                    }
-                });
-            }
-            Step::BadHeader(rule) => {
-                report.detail(rule.as_str());
-                return Err(Outcome::BadProxyHeader);
-            }
-            Step::Header(source) => {
-                source.into_iter().for_each(|source| connection.is_for(source));
-                report.claim_source()?;
-                step = reader.scan();
-                continue;
-            }
-            Step::Told(outcome) => return Err(outcome),
-            Step::More => {}
+    // Mostly it is there already; else a timer is needed, and a place among those who wait.
+    let heard = match reader.read_now(worker, report) {
+        Poll::Ready(heard) => heard,
+        Poll::Pending => {
+            let deadline = Instant::from_std(report.connection().accepted) + limits.timeout;
+            let _place = worker.silent().enter(report.connection(), worker.hellos_max());
+            let read = poll_fn(|context| reader.poll_read(worker, report, context));
+            let heard = tokio::time::timeout_at(deadline, read).await;
+            heard.unwrap_or(Err(Outcome::HelloTimeout))
         }
-        let silent = worker.silent();
-        let _ = place.get_or_insert_with(|| silent.enter(&connection, worker.hellos_max()));
-        let read = std::future::poll_fn(|context| {
-            if let Some(outcome) = told(&connection, context) {
-                return Poll::Ready(Ok(Step::Told(outcome)));
-            }
-            let mut scratch = worker.scratch();
-            net::poll_recv(stream, context, &mut scratch)
-                .map_ok(|n| reader.take(scratch.get(..n).unwrap_or(&[])))
-        });
-        step = match tokio::time::timeout_at(deadline, read).await {
-            Ok(Ok(step)) => step,
-            Ok(Err(_)) => return Err(reader.peer_left(Outcome::ClientResetBeforeHello)),
-            Err(_) => return Err(Outcome::HelloTimeout),
-        };
-    }
+    };
+    report.connection().note_taken(Side::Downstream, reader.wire.len());
+    Ok(Sniffed { hello: heard?, wire: reader.wire })
 }
 
 enum Step {
@@ -132,8 +81,6 @@ enum Step {
     /// The proxy's header is whole, and names this source.
     Header(Option<SocketAddr>),
     BadHeader(BadHeader),
-    /// To end, by the worker.
-    Told(Outcome),
 }
 
 /// An order to end; from here on the next one wakes the task.
@@ -141,7 +88,7 @@ fn told(connection: &Connection, context: &Context<'_>) -> Option<Outcome> {
     connection.park(context.waker());
     match connection.take_signal() {
         Some(Signal::Cut(outcome)) => Some(outcome),
-        Some(Signal::End(_) | Signal::Leave(_) | Signal::Lost(..) | Signal::Look) | None => None,
+        Some(_) | None => None,
     }
 }
 
@@ -152,7 +99,77 @@ struct Reader {
     awaits_header: bool,
 }
 
+/// What comes of a client: its hello, or the outcome that ends it.
+type Heard = Result<Box<ClientHello>, Outcome>;
+
 impl Reader {
+    /// Takes what has come before anybody watched the socket.
+    fn read_now(&mut self, worker: &Worker, report: &mut Report) -> Poll<Heard> {
+        let connection = Rc::clone(report.connection());
+        let mut scratch = worker.scratch();
+        match net::recv_now(&connection.downstream, &mut scratch) {
+            Ok(n) => {
+                let step = self.take(scratch.get(..n).unwrap_or(&[]));
+                self.settle(step, report).map_or(Poll::Pending, Poll::Ready)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            Err(_) => Poll::Ready(Err(self.peer_left(Outcome::ClientResetBeforeHello))),
+        }
+    }
+
+    /// Takes what comes, until the hello is whole.
+    fn poll_read(
+        &mut self,
+        worker: &Worker,
+        report: &mut Report,
+        context: &mut Context<'_>,
+    ) -> Poll<Heard> {
+        let connection = Rc::clone(report.connection());
+        loop {
+            if let Some(outcome) = told(&connection, context) {
+                return Poll::Ready(Err(outcome));
+            }
+            let mut scratch = worker.scratch();
+            let step = match ready!(net::poll_recv(&connection.downstream, context, &mut scratch)) {
+                Ok(n) => self.take(scratch.get(..n).unwrap_or(&[])),
+                Err(_) => {
+                    return Poll::Ready(Err(self.peer_left(Outcome::ClientResetBeforeHello)));
+                }
+            };
+            if let Some(heard) = self.settle(step, report) {
+                return Poll::Ready(heard);
+            }
+        }
+    }
+
+    /// What a step comes to; `None` when more is needed.
+    fn settle(&mut self, step: Step, report: &mut Report) -> Option<Heard> {
+        match step {
+            Step::More => None,
+            Step::Whole(hello) => Some(Ok(hello)),
+            Step::Eof => Some(Err(self.peer_left(Outcome::ClientEofBeforeHello))),
+            Step::Refused(Refusal::NotTls) => Some(Err(Outcome::NotTls)),
+            Step::Refused(Refusal::BadVersion) => Some(Err(Outcome::BadVersion)),
+            Step::Refused(Refusal::TooLarge) => Some(Err(Outcome::HelloTooLarge)),
+            Step::Refused(Refusal::Malformed(rule)) => {
+                report.detail(rule.as_str());
+                Some(Err(Outcome::HelloMalformed))
+            }
+            Step::BadHeader(rule) => {
+                report.detail(rule.as_str());
+                Some(Err(Outcome::BadProxyHeader))
+            }
+            Step::Header(source) => {
+                source.into_iter().for_each(|source| report.connection().is_for(source));
+                if let Err(outcome) = report.claim_source() {
+                    return Some(Err(outcome));
+                }
+                let step = self.scan();
+                self.settle(step, report)
+            }
+        }
+    }
+
     /// Takes what one read gave. Memory follows what came, never what a length field promises.
     fn take(&mut self, bytes: &[u8]) -> Step {
         if bytes.is_empty() {

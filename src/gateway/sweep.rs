@@ -85,7 +85,7 @@ fn look(worker: &Worker, connection: &Connection, served: &Served, times: Times)
     let mut seen = connection.seen.get();
     let (received, sent) = connection.bytes();
     let total = received.wrapping_add(sent);
-    let limits = connection.limits.get();
+    let limits = connection.limits();
     if !seen.keepalive_set && now.saturating_duration_since(connection.accepted) >= SHORT {
         set_keepalive(worker, connection, served, limits);
         seen.keepalive_set = true;
