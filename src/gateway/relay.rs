@@ -171,7 +171,8 @@ impl Relay {
             if moved >= WAKE_BYTES_MAX {
                 return Pumped::Yield;
             }
-            let done = match self.machine.step(flow) {
+            let step = self.machine.step(flow);
+            let done = match step {
                 Step::Read => self.read(flow, source, sink, context),
                 Step::Write => self.write(flow, sink, context),
                 Step::Finish => {
@@ -185,6 +186,10 @@ impl Relay {
             };
             match done {
                 Poll::Ready(n) => moved += n,
+                // From a side that has vanished nothing more comes, not even an end.
+                Poll::Pending if step == Step::Read && self.machine.has_vanished(flow.source()) => {
+                    self.note(Event::Ended(flow));
+                }
                 Poll::Pending => return Pumped::Waiting,
             }
         }

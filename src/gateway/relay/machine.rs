@@ -208,6 +208,12 @@ impl Machine {
         self.lost.is_some()
     }
 
+    /// True for a side that was given up for want of an answer.
+    #[must_use]
+    pub fn has_vanished(&self, side: Side) -> bool {
+        self.lost == Some((side, Loss::Vanished))
+    }
+
     fn is_lost(&self, side: Side) -> bool {
         self.lost.is_some_and(|(lost, _)| lost == side)
     }
