@@ -160,6 +160,12 @@ pub fn is_settled(stream: &TcpStream) -> bool {
         && sys::unacknowledged(stream).is_ok_and(|bytes| bytes == 0)
 }
 
+/// True when something waits to be read from either, whatever the reactor has heard.
+pub fn have_unread(streams: [&TcpStream; 2]) -> bool {
+    let mut fds = streams.map(|stream| PollFd::new(stream, PollFlags::IN));
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
 /// True when the next call on the socket will tell an error. The error stays there to be told.
 pub fn has_failed(stream: &TcpStream) -> bool {
     let mut fds = [PollFd::new(stream, PollFlags::empty())];
@@ -187,6 +193,18 @@ pub fn recv_now(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
         let _ = stream.try_io(Interest::READABLE, || io::Result::<()>::Err(would_block()));
     }
     Ok(n)
+}
+
+/// As [`poll_recv`], when the reactor may have missed something.
+pub fn poll_recv_unheard(
+    stream: &TcpStream,
+    context: &mut Context<'_>,
+    buffer: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    match recv(stream, buffer) {
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => poll_recv(stream, context, buffer),
+        read => Poll::Ready(read),
+    }
 }
 
 fn recv(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {

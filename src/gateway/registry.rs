@@ -76,6 +76,8 @@ pub(super) enum Signal {
     Lost(Side, Loss),
     /// Time has passed that matters to you.
     Look,
+    /// Bytes wait to be read that you may not have heard of.
+    Unread,
 }
 
 /// What keeps a relay from going on, for the sweep to look at.

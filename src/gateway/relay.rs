@@ -21,7 +21,7 @@ use self::{
     pipes::Pipe,
 };
 use super::{
-    handshake::{PATIENCE, Watch},
+    handshake::Watch,
     outcome::Outcome,
     registry::{Connection, Signal, Stuck},
     worker::Worker,
@@ -33,6 +33,7 @@ pub(super) mod copy;
 pub mod machine;
 mod opening;
 pub mod pipes;
+mod shown;
 pub(super) mod splice;
 #[cfg(test)]
 mod tests;
@@ -76,6 +77,8 @@ struct Hand {
     leftover: Leftover,
     pipe: Option<Pipe>,
     bulk_reads: u8,
+    /// Bytes may wait that the reactor does not know of, until a read finds none.
+    unread: bool,
 }
 
 enum Pumped {
@@ -109,6 +112,7 @@ impl Relay {
                 return Poll::Ready(RelayEnd::Left(outcome));
             }
             Some(Signal::Lost(side, loss)) => self.note(Event::Lost(side, loss)),
+            Some(Signal::Unread) => (self.up.unread, self.down.unread) = (true, true),
             Some(Signal::Look | Signal::Leave(_)) | None => {}
         }
         let connection = Rc::clone(&self.connection);
@@ -204,7 +208,8 @@ impl Relay {
         context: &mut Context<'_>,
     ) -> Poll<usize> {
         let splicing = self.worker.config().relay.splice && !self.worker.splice_unsupported();
-        if splicing && self.hand(flow).bulk_reads >= BULK_READS {
+        let Hand { bulk_reads, unread, .. } = *self.hand(flow);
+        if splicing && bulk_reads >= BULK_READS && !unread {
             let pool = Rc::clone(self.worker.pipes());
             if let Some(pipe) = pool.borrow() {
                 return self.fill(flow, source, pipe, context);
@@ -212,8 +217,12 @@ impl Relay {
         }
         let worker = Rc::clone(&self.worker);
         let mut scratch = worker.scratch();
-        match net::poll_recv(source, context, &mut scratch) {
-            Poll::Pending => Poll::Pending,
+        let recv = if unread { net::poll_recv_unheard } else { net::poll_recv };
+        match recv(source, context, &mut scratch) {
+            Poll::Pending => {
+                self.hand(flow).unread = false;
+                Poll::Pending
+            }
             Poll::Ready(Ok(n)) => {
                 let hand = self.hand(flow);
                 hand.bulk_reads =
@@ -350,25 +359,6 @@ impl Relay {
             (Some(watch), Event::Ended(flow)) => watch.end(flow.source(), None, now),
             (Some(watch), Event::Lost(side, loss)) => watch.end(side, Some(loss), now),
             (Some(_), _) => {}
-        }
-    }
-
-    /// Shows bytes to the watch, and lets it go when it has seen enough.
-    fn watch_bytes(&mut self, flow: Flow, bytes: &[u8]) {
-        let now = self.worker.now();
-        let Some(watch) = &mut self.watch else { return };
-        watch.look(flow.source(), bytes, now);
-        if watch.is_over() {
-            self.settle_watch();
-        }
-    }
-
-    /// Writes down how the handshake ended, or what it looks like if this is the end.
-    fn settle_watch(&mut self) {
-        if let Some(watch) = self.watch.take() {
-            let patience = self.worker.config().server_hello_timeout;
-            let end = watch.verdict(self.worker.now(), patience.unwrap_or(PATIENCE));
-            self.connection.handshake.set(Some(end));
         }
     }
 

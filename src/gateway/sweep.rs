@@ -111,6 +111,9 @@ fn look(worker: &Worker, connection: &Connection, served: &Served, times: Times)
     if moved {
         return;
     }
+    if seen.last_progress == times.before {
+        look_for_unread(connection, served);
+    }
     // A relay that waits to write does not read, and so would not learn of a reset.
     for (waits, side, stream) in [
         (stuck.from_downstream, Side::Downstream, &connection.downstream),
@@ -124,6 +127,15 @@ fn look(worker: &Worker, connection: &Connection, served: &Served, times: Times)
     let vanished = worker.config().relay.vanished_after + ACKNOWLEDGED_WITHIN;
     if times.pass(seen.last_progress, LOOK) || times.pass(seen.last_progress, vanished) {
         look_for_lost(worker, connection, served);
+    }
+}
+
+/// A read stops short of an urgent byte, which looks as if there were no more: so once after each
+/// movement, and not at each read, it is asked whether there is.
+fn look_for_unread(connection: &Connection, served: &Served) {
+    let sides = [&connection.downstream, &served.upstream];
+    if !connection.stuck().busy && net::have_unread(sides) {
+        connection.signal(Signal::Unread);
     }
 }
 

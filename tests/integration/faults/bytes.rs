@@ -150,6 +150,27 @@ fn what_comes_before_and_after_urgent_bytes_is_not_lost() {
     }
 }
 
+/// A read stops short of an urgent byte, and what is behind it may have come already.
+#[test]
+fn what_is_behind_an_urgent_byte_does_not_wait_for_more() {
+    let pod = Pod::new();
+    let world = World::start(&[pod.address], |_| {});
+    let (mut client, mut server) = served(&world, &pod);
+    let (before, after) = ([1; 5000], [2; 5000]);
+    for round in 0..30 {
+        client.write_all(&before).expect("write");
+        assert_eq!(send(&client, b"!", SendFlags::OOB), Ok(1));
+        client.write_all(&after).expect("write");
+        // Where the mark came too late to be one, the byte is like any other.
+        let (mut got, mut twos) = ([0; 4096], 0);
+        while twos < after.len() {
+            let n = server.read(&mut got).expect("all comes in time");
+            assert!(n > 0, "round {round}");
+            twos += got[..n].iter().filter(|byte| **byte == 2).count();
+        }
+    }
+}
+
 #[test]
 fn a_second_hello_is_bytes_like_any_other() {
     let pod = Pod::new();
