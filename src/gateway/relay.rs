@@ -44,6 +44,9 @@ const WAKE_BYTES_MAX: usize = 1 << 20;
 const BULK_READ: usize = 32 * 1024;
 /// So many bulk reads in a row make a flow splice.
 const BULK_READS: u8 = 3;
+/// Of bulk for which there is no pipe one read takes this much: what the sink does not take of it
+/// waits in memory of ours, and those without a pipe may be thousands.
+const COPIED_BULK_MAX: usize = 16 * 1024;
 /// A splice that moved less than this sends the flow back to copying.
 const QUIET_READ: usize = 8 * 1024;
 
@@ -209,7 +212,8 @@ impl Relay {
     ) -> Poll<usize> {
         let splicing = self.worker.config().relay.splice && !self.worker.splice_unsupported();
         let Hand { bulk_reads, unread, .. } = *self.hand(flow);
-        if splicing && bulk_reads >= BULK_READS && !unread {
+        let is_bulk = bulk_reads >= BULK_READS;
+        if splicing && is_bulk && !unread {
             let pool = Rc::clone(self.worker.pipes());
             if let Some(pipe) = pool.borrow() {
                 return self.fill(flow, source, pipe, context);
@@ -217,16 +221,19 @@ impl Relay {
         }
         let worker = Rc::clone(&self.worker);
         let mut scratch = worker.scratch();
+        let most = if is_bulk { COPIED_BULK_MAX } else { scratch.len() };
+        let room = scratch.get_mut(..most).unwrap_or_default();
         let recv = if unread { net::poll_recv_unheard } else { net::poll_recv };
-        match recv(source, context, &mut scratch) {
+        match recv(source, context, room) {
             Poll::Pending => {
                 self.hand(flow).unread = false;
                 Poll::Pending
             }
             Poll::Ready(Ok(n)) => {
                 let hand = self.hand(flow);
-                hand.bulk_reads =
-                    if n >= BULK_READ { hand.bulk_reads.saturating_add(1) } else { 0 };
+                // A read that fills its part of the buffer says that there is more.
+                let goes_on = n >= BULK_READ || is_bulk && n == COPIED_BULK_MAX;
+                hand.bulk_reads = if goes_on { hand.bulk_reads.saturating_add(1) } else { 0 };
                 self.took(flow, n);
                 if n > 0 {
                     let bytes = scratch.get(..n).unwrap_or_default();
