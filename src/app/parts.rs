@@ -24,9 +24,10 @@ use crate::{
     routing::{Keepalive, Locality, Outlier},
 };
 
-/// Descriptors kept for everything that is not a connection, besides two for each pipe: listeners,
-/// admin, files, replays.
+/// Descriptors kept for everything that is neither a connection nor a pipe: listeners, admin, files,
+/// replays. A quarter of all where that is less, and never less than what a start takes.
 const DESCRIPTORS_RESERVED: usize = 256;
+const DESCRIPTORS_RESERVED_MIN: usize = 48;
 
 /// Of a set's connections each second, where they are rebalanced.
 const REBALANCED: f64 = 0.01;
@@ -52,7 +53,7 @@ pub(super) fn gateway_config(
     settings: &Settings,
     lines: Option<mpsc::UnboundedSender<String>>,
 ) -> anyhow::Result<gateway::Config> {
-    let relay = &settings.relay;
+    let (relay, share) = (&settings.relay, share(settings)?);
     let format = match settings.access_log.format {
         AccessLogFormat::Text => Format::Text,
         AccessLogFormat::Json => Format::Json,
@@ -73,7 +74,7 @@ pub(super) fn gateway_config(
         check_interval: off_when_zero(settings.outlier_detection.check_interval),
         relay: RelayConfig {
             splice: relay.splice,
-            pipes_max: relay.pipes_max,
+            pipes_max: share.pipes,
             idle_timeout: off_when_zero(relay.idle_timeout),
             max_duration: off_when_zero(relay.max_duration),
             keepalive: Keepalive {
@@ -86,7 +87,7 @@ pub(super) fn gateway_config(
         },
         leave: leave_config(settings),
         limits: limits_config(settings),
-        connections_max: connections_max(settings)?,
+        connections_max: share.connections,
         access_log,
     })
 }
@@ -138,27 +139,48 @@ fn workers(settings: &Settings) -> usize {
     }
 }
 
-/// Two descriptors for each connection and each pipe, and a reserve.
-fn connections_max(settings: &Settings) -> anyhow::Result<usize> {
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let files = usize::try_from(files).unwrap_or(usize::MAX);
-    let room = files.saturating_sub(2 * settings.relay.pipes_max + DESCRIPTORS_RESERVED) / 2;
-    ensure!(
-        room > 0,
-        "the limit of open files is {files}, of which relay.pipes_max={} takes {} and the reserve \
-         {DESCRIPTORS_RESERVED}: nothing is left for connections. Raise it (ulimit -n) or lower \
-         relay.pipes_max",
-        settings.relay.pipes_max,
-        2 * settings.relay.pipes_max,
-    );
-    match settings.limits.connections_max {
-        0 => Ok(room),
-        wanted if wanted > room => {
-            tracing::warn!(wanted, room, "limits.connections_max is above what open files allow");
-            Ok(room)
-        }
-        wanted => Ok(wanted),
+/// What the limit of open files allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Share {
+    pipes: usize,
+    connections: usize,
+}
+
+impl Share {
+    /// Two descriptors for each connection and each pipe, and a reserve. Pipes get a quarter at
+    /// most of what is left: bytes without one are copied, but nobody is served without a
+    /// connection.
+    fn of(files: usize, pipes_wanted: usize) -> Self {
+        let quarter = (files / 4).max(DESCRIPTORS_RESERVED_MIN);
+        let rest = files.saturating_sub(quarter.min(DESCRIPTORS_RESERVED));
+        let pipes = pipes_wanted.min(rest / 8);
+        Self { pipes, connections: rest / 2 - pipes }
     }
+}
+
+/// Pipes and connections, as wanted or as many as there can be.
+fn share(settings: &Settings) -> anyhow::Result<Share> {
+    let (files, wanted) = (descriptor_limit(), settings.relay.pipes_max);
+    let share = Share::of(files, wanted);
+    ensure!(
+        share.connections > 0,
+        "the limit of open files is {files}, and {DESCRIPTORS_RESERVED_MIN} are kept for listeners, \
+         operators and manifests: nothing is left for connections. Raise it (ulimit -n)"
+    );
+    if share.pipes < wanted {
+        let Share { pipes, connections } = share;
+        tracing::warn!(files, pipes, connections, "few files may be open: fewer pipes than wanted");
+    }
+    let connections = match settings.limits.connections_max {
+        0 => share.connections,
+        wanted if wanted > share.connections => {
+            let room = share.connections;
+            tracing::warn!(wanted, room, "limits.connections_max is above what open files allow");
+            room
+        }
+        wanted => wanted,
+    };
+    Ok(Share { connections, ..share })
 }
 
 /// Who the gateway is, for translation.
@@ -235,3 +257,25 @@ pub(super) fn ourselves(settings: &Settings) -> Ourselves {
 
 /// A value behind a lock that many read, and one replaces.
 pub(super) type Shared<T> = Arc<std::sync::Mutex<T>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_open_files_is_shared_by_connections_pipes_and_a_reserve() {
+        let check = |files, pipes, connections| {
+            let share = Share::of(files, 256);
+            assert_eq!(share, Share { pipes, connections }, "{files} files");
+            let reserved = files - 2 * (share.pipes + share.connections);
+            assert!(reserved >= (files / 4).min(DESCRIPTORS_RESERVED), "{reserved} of {files}");
+        };
+        check(1_048_576, 256, 523_904);
+        check(20_000, 256, 9_616);
+        check(1_024, 96, 288);
+        check(256, 24, 72);
+        check(64, 2, 6);
+        assert_eq!(Share::of(DESCRIPTORS_RESERVED_MIN, 256).connections, 0);
+        assert_eq!(Share::of(256, 8), Share { pipes: 8, connections: 88 });
+    }
+}

@@ -42,8 +42,8 @@ fn with_open_files(limit: u32, command: &Command) -> Command {
 fn at_the_limit_of_open_files_the_backlog_holds_and_the_operator_is_answered() {
     let pod = Pod::new();
     let (files, bar) = mesh(&pod);
-    let command = process::gateway(files.path(), &["relay.pipes_max=8", "access_log.format=off"]);
-    let process = Process::spawn(with_open_files(420, &command));
+    let command = process::gateway(files.path(), &["access_log.format=off"]);
+    let process = Process::spawn(with_open_files(256, &command));
     let max = process.sample("diolkos_connections_max").expect("a limit");
     assert!((10.0..100.0).contains(&max), "{max}");
     let wire = Hello::new(&bar.key()).wire();
@@ -85,11 +85,11 @@ fn at_the_limit_of_open_files_the_backlog_holds_and_the_operator_is_answered() {
 #[test]
 fn too_few_open_files_end_the_start_and_say_what_to_change() {
     let files = Files::new();
-    let mut command = with_open_files(100, &process::gateway(files.path(), &[]));
+    let mut command = with_open_files(48, &process::gateway(files.path(), &[]));
     let output = command.output().expect("run");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("open files") && said.contains("relay.pipes_max"), "{said}");
+    assert!(said.contains("open files is 48") && said.contains("ulimit -n"), "{said}");
 }
 
 #[test]
