@@ -11,15 +11,8 @@ use clap::{Args, Subcommand};
 
 use crate::{
     bench::{
-        Mode, Plan, Report, Scenario,
-        churn::{self, Churn},
-        floor::Floor,
-        lift_open_files,
-        material::Material,
-        plan,
-        progress::Progress,
-        run,
-        serve::Pods,
+        Mode, Plan, Report, Scenario, churn::Churn, floor::Floor, lift_open_files,
+        material::Material, plan, progress::Progress, run, serve::Pods,
     },
     config::types::address,
 };
@@ -194,8 +187,8 @@ fn make_load(args: &RunArgs) -> anyhow::Result<bool> {
     let plan = args.plan()?;
     plan.check()?;
     anyhow::ensure!(args.churn_rate > 0.0, "--churn-rate must be above 0");
-    let command = args.churn_command.clone().map(churn::shell);
-    let churn = command.map(|change| Churn::start(args.churn_rate, change)).transpose()?;
+    let command = args.churn_command.clone();
+    let churn = command.map(|line| Churn::shell(args.churn_rate, line)).transpose()?;
     let report = run::run(&plan, &Progress::on_terminal());
     let changes = churn.map(Churn::stop);
     let report = Report { changes, ..report? };
