@@ -129,9 +129,12 @@ pub fn measure(
     progress: &Progress,
     mut show: impl FnMut(&Row),
 ) -> anyhow::Result<Vec<Row>> {
-    let place = tempfile::tempdir().context("cannot make a temporary directory")?;
     process::end_children_when_told()?;
-    let stage = Stage { what, place: place.path(), cores: Cores::choose() };
+    let place = tempfile::tempdir().context("cannot make a temporary directory")?.keep();
+    let _made = process::Made::new(place.to_string_lossy(), |place| {
+        let _ = std::fs::remove_dir_all(place);
+    });
+    let stage = Stage { what, place: &place, cores: Cores::choose() };
     stage.cores.take_load()?;
     let (rivals, missing) = peer::find(&what.rivals);
     let wanted = |goal: &&Goal| what.only.is_empty() || what.only.iter().any(|n| n == goal.name);

@@ -2,6 +2,7 @@
 //! know: what they do.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, BufRead as _, BufReader},
     net::SocketAddr,
@@ -58,6 +59,28 @@ pub(in crate::bench) struct Child {
 
 /// What is running, for the moment when we are told to end.
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+/// What else is to be gone then, by its name, and how.
+static MADE: Mutex<BTreeMap<String, fn(&str)>> = Mutex::new(BTreeMap::new());
+
+/// Something that a process does not take with it when it ends.
+#[derive(Debug)]
+pub(in crate::bench) struct Made(String);
+
+impl Made {
+    /// Takes it away with `how` when the handle is dropped, or when we are told to end.
+    pub(in crate::bench) fn new(name: impl Into<String>, how: fn(&str)) -> Self {
+        let name = name.into();
+        MADE.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), how);
+        Self(name)
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let how = MADE.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+        how.into_iter().for_each(|how| how(&self.0));
+    }
+}
 
 impl Child {
     /// Starts it, on the gateway's core when `cores` are given; what it says on standard error
@@ -227,7 +250,8 @@ fn number(text: Option<&str>) -> u64 {
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// On SIGINT and SIGTERM: ends what was started, then this process.
+/// On SIGINT and SIGTERM: says so, ends what was started, takes away what was made, then this
+/// process.
 pub(in crate::bench) fn end_children_when_told() -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -236,12 +260,16 @@ pub(in crate::bench) fn end_children_when_told() -> io::Result<()> {
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
     };
     std::thread::Builder::new().name("signals".into()).spawn(move || {
-        runtime.block_on(async {
-            tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+        let told = runtime.block_on(async {
+            tokio::select! { _ = int.recv() => "SIGINT", _ = term.recv() => "SIGTERM" }
         });
-        for pid in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        eprintln!("diolkos: {told}: {} programs that were started are ended", running.len());
+        for pid in running.iter() {
             let _ = kill_process_group(*pid, Signal::KILL);
         }
+        let made = std::mem::take(&mut *MADE.lock().unwrap_or_else(PoisonError::into_inner));
+        made.iter().for_each(|(name, how)| how(name));
         process::exit(1);
     })?;
     Ok(())

@@ -9,9 +9,12 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
+use crate::bench::compare::process::Made;
+
 /// Made and gone with its handle.
 pub(super) struct Apart {
     name: String,
+    _made: Made,
     /// The third part of its addresses, in the range for benchmarks (RFC 2544).
     number: u8,
 }
@@ -21,9 +24,10 @@ impl Apart {
     pub(super) fn new(pods: u8) -> anyhow::Result<Self> {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let apart = Self { name: format!("diolkos-{}-{number}", std::process::id()), number };
+        let name = format!("diolkos-{}-{number}", std::process::id());
+        let apart = Self { _made: Made::new(&name, take_away), name, number };
         run(&format!("ip netns add {}", apart.name)).context("a network namespace needs root")?;
-        let (name, here) = (&apart.name, apart.plug());
+        let (name, here) = (&apart.name, plug(&apart.name));
         run(&format!("ip link add {here} type veth peer name gw netns {name}"))?;
         run(&format!("ip address add 198.18.{number}.1/24 dev {here}"))?;
         for pod in 0..pods {
@@ -55,10 +59,6 @@ impl Apart {
         Ipv4Addr::new(198, 18, self.number, 11 + pod)
     }
 
-    fn plug(&self) -> String {
-        format!("dlk{}-{}", self.number, std::process::id())
-    }
-
     /// Adds a rule for packets that come to the gateway (`input`) or leave it (`output`).
     pub(super) fn filter(&self, hook: &str, rule: &str) -> anyhow::Result<()> {
         self.run(&format!("nft add rule ip faults {hook} {rule}"))
@@ -76,12 +76,15 @@ impl Apart {
     }
 }
 
-impl Drop for Apart {
-    fn drop(&mut self) {
-        // The cable goes with either end, but a namespace lingers while something runs there.
-        let _ = run(&format!("ip link del {}", self.plug()));
-        let _ = run(&format!("ip netns del {}", self.name));
-    }
+/// The cable goes with either end, but a namespace lingers while something runs there.
+fn take_away(name: &str) {
+    let _ = run(&format!("ip link del {}", plug(name)));
+    let _ = run(&format!("ip netns del {name}"));
+}
+
+/// Our end of the cable of this namespace: `dlk<process>-<number>`, of 15 characters at most.
+fn plug(name: &str) -> String {
+    name.replacen("diolkos-", "dlk", 1)
 }
 
 fn run(line: &str) -> anyhow::Result<()> {

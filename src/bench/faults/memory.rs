@@ -15,6 +15,7 @@ use super::{
     goal::{Cell, Goal, How},
     script::{Clients, PATIENCE, Pair, Pod},
 };
+use crate::bench::compare::process::Made;
 
 pub(super) const GOAL: Goal = Goal {
     name: "G12",
@@ -37,9 +38,9 @@ fn measure(stage: &Stage<'_>, peer: Peer) -> anyhow::Result<Cell> {
     if !Path::new(GROUPS).join("cgroup.procs").exists() || fs::create_dir(&group).is_err() {
         return Ok(Cell::not("needs root and the memory controller of cgroups version 1"));
     }
-    let group = Group(group);
-    fs::write(group.0.join("memory.limit_in_bytes"), LIMIT)?;
-    let procs = group.0.join("cgroup.procs");
+    let _made = Made::new(group.to_string_lossy(), take_away);
+    fs::write(group.join("memory.limit_in_bytes"), LIMIT)?;
+    let procs = group.join("cgroup.procs");
     let pod = Pod::new()?;
     let terms = Terms { settings: SETTINGS, under: Under::Group(&procs), ..Terms::default() };
     let mut front = stage.front(peer, &[pod.address], &terms)?;
@@ -118,16 +119,12 @@ fn exchange((client, server): &mut Pair) -> std::io::Result<()> {
     client.read_exact(&mut [0])
 }
 
-struct Group(PathBuf);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Whoever is still in it has been killed, and is about to be gone.
-        for _ in 0..100 {
-            if fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            thread::sleep(Duration::from_millis(10));
+/// Whoever is still in it has been killed, and is about to be gone.
+fn take_away(group: &str) {
+    for _ in 0..100 {
+        if fs::remove_dir(group).is_ok() {
+            return;
         }
+        thread::sleep(Duration::from_millis(10));
     }
 }
