@@ -106,6 +106,22 @@ pub fn names() -> Vec<&'static str> {
     GOALS.iter().map(|goal| goal.name).collect()
 }
 
+/// A line for each goal: its name, and what is done.
+#[must_use]
+pub fn list() -> String {
+    GOALS.iter().map(|goal| format!("  {:<4} {}\n", goal.name, without_asides(goal.done))).collect()
+}
+
+/// Without what stands in brackets.
+fn without_asides(text: &str) -> String {
+    let (mut plain, mut rest) = (String::new(), text);
+    while let Some((before, aside)) = rest.split_once(" (") {
+        plain += before;
+        rest = aside.split_once(')').map_or("", |(_, after)| after);
+    }
+    plain + rest
+}
+
 /// Where goals are measured.
 struct Stage<'a> {
     what: &'a Faults,

@@ -37,8 +37,10 @@ const STREAM_MODULES: [&str; 3] = [
     "/usr/lib64/nginx/modules/ngx_stream_module.so",
     "/usr/share/nginx/modules/ngx_stream_module.so",
 ];
-/// Beside PATH: where `tests/setup.sh` of this repository puts Envoy.
+/// Beside PATH: where `tests/setup.sh` of this repository puts Envoy, seen from the repository, and
+/// from where cargo puts this program.
 const ENVOY_HERE: &str = "target/counterparts/envoy";
+const ENVOY_BESIDE: &str = "../counterparts/envoy";
 
 /// Those that are there, and for the others how to install them.
 pub(in crate::bench) fn find(wanted: &[Peer]) -> (Vec<Peer>, Vec<(Peer, &'static str)>) {
@@ -72,6 +74,8 @@ impl Peer {
         let mut places: Vec<PathBuf> = std::env::split_paths(&path).map(|d| d.join(name)).collect();
         places.push(Path::new("/usr/sbin").join(name));
         if self == Self::Envoy {
+            let program = std::env::current_exe().unwrap_or_default();
+            places.extend(program.parent().map(|dir| dir.join(ENVOY_BESIDE)));
             places.insert(0, ENVOY_HERE.into());
         }
         places.into_iter().find(|place| place.is_file())

@@ -17,17 +17,7 @@ use crate::bench::{
 };
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
-Each goal: what is done to a gateway, the figure that it is to reach, and what diolkos and its
-rivals make of it, each measured in this run; where nothing was measured the reason stands there.
-Gateways are started as programs, alone on the last core; rivals are configured as in `compare`.
-Hosts that vanish, lost packets, ports and cgroups need root, ip and nft. Latency and CPU figures
-mean something only on a machine that does nothing else. Fails (1) when diolkos misses a goal.
-
-Examples:
-  diolkos bench faults --quick
-  diolkos bench faults --only G5,G11,G14 --peers haproxy,envoy
-  diolkos bench faults --json faults.json")]
+#[command(after_long_help = help())]
 pub(super) struct FaultsArgs {
     /// Goals by name, such as G5; without it all.
     #[arg(long, value_name = "GOAL", value_delimiter = ',')]
@@ -49,10 +39,34 @@ pub(super) struct FaultsArgs {
     json: Option<PathBuf>,
 }
 
+fn help() -> String {
+    format!(
+        "\
+Each goal: what is done to a gateway, the figure that it is to reach, and what diolkos and its
+rivals make of it, each measured in this run; where nothing was measured the reason stands there.
+Gateways are started as programs, alone on the last core; rivals are configured as in `compare`.
+Hosts that vanish, lost packets, ports and cgroups need root, ip and nft. Latency and CPU figures
+mean something only on a machine that does nothing else. Fails (1) when diolkos misses a goal.
+
+Goals, in full; --quick and rivals do less of some:
+{}
+Examples:
+  diolkos bench faults --quick
+  diolkos bench faults --only G5,G11,G14 --peers haproxy,envoy
+  diolkos bench faults --json faults.json",
+        faults::list()
+    )
+}
+
 pub(super) fn run(args: &FaultsArgs) -> anyhow::Result<bool> {
     let known = faults::names();
     for name in &args.only {
         ensure!(known.contains(&&**name), "--only {name}: goals are {}", known.join(", "));
+    }
+    if let Some(path) = &args.json {
+        // Before hours are spent on what cannot be written.
+        let file = fs::File::options().create(true).append(true).open(path);
+        file.with_context(|| format!("cannot write {}", path.display()))?;
     }
     let what = Faults {
         only: args.only.clone(),
