@@ -1,7 +1,14 @@
 //! G4 and G26: every byte arrives once, in its place and on its own connection, also when one side
 //! has ended its half, and also over a bad line.
 
-use std::{cell::Cell as Count, io, net::IpAddr, rc::Rc, sync::LazyLock, time::Duration};
+use std::{
+    cell::{Cell as Count, OnceCell},
+    io,
+    net::IpAddr,
+    rc::Rc,
+    sync::LazyLock,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -71,6 +78,8 @@ struct Tally {
     stuck: Count<u64>,
     /// Connections of which one end was not content.
     bad: Count<u64>,
+    /// The first of these: which end, and of what it complained.
+    first: OnceCell<String>,
 }
 
 fn talk(
@@ -93,7 +102,7 @@ fn talk(
                 let tally = Rc::clone(&counted);
                 spawn_local(async move {
                     let done = timeout(patience, serve(tcp, doublings, &tally)).await;
-                    tally.note(done.unwrap_or(Ok(())));
+                    tally.note("pod", done.unwrap_or(Ok(())));
                 });
             }
         });
@@ -106,7 +115,7 @@ fn talk(
             running.spawn_local(async move {
                 let call = call(&clients, number, doublings, &tally);
                 match timeout(patience, call).await {
-                    Ok(done) => tally.note(done),
+                    Ok(done) => tally.note("client", done),
                     Err(_) => tally.stuck.set(tally.stuck.get() + 1),
                 }
             });
@@ -118,15 +127,20 @@ fn talk(
 }
 
 impl Tally {
-    fn note(&self, done: io::Result<()>) {
-        self.bad.set(self.bad.get() + u64::from(done.is_err()));
+    fn note(&self, whose: &str, done: io::Result<()>) {
+        if let Err(error) = done {
+            self.bad.set(self.bad.get() + 1);
+            self.first.get_or_init(|| format!(" (first a {whose}: {error})"));
+        }
     }
 
     fn cell(&self, count: u64) -> Cell {
         let all = [&self.lost, &self.foreign, &self.stuck, &self.bad].map(Count::get);
         let [lost, foreign, stuck, bad] = all;
+        let first = self.first.get().map_or("", String::as_str);
         let figure = format!(
-            "{count} connections: {lost} bytes lost, {foreign} foreign, {stuck} stuck, {bad} failed"
+            "{count} connections: {lost} bytes lost, {foreign} foreign, {stuck} stuck, {bad} \
+             failed{first}"
         );
         Cell::measured(all == [0; 4], figure)
     }
