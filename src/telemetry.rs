@@ -23,6 +23,7 @@ mod escape;
 mod json;
 
 pub use escape::{Escaped, escape};
+pub use json::now;
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,8 +2,8 @@
 //!
 //! One task for each kind and namespace follows the API; all of them live on the thread of whoever
 //! asks this source, never on one that relays. What is known stays in use while the API is away,
-//! and [`Health`] says for how long. Needs the rights to get, list and watch, and no others. Must
-//! not know: what the objects mean. kube brings credentials, their renewal and TLS; the loop of
+//! and [`Health`] says for how long. Needs the rights to get, list and watch, and no others; who
+//! writes objects has a [`Client`] of its own. Must not know: what the objects mean. kube brings credentials, their renewal and TLS; the loop of
 //! list and watch is our own, because its watcher does not tell when a watch is well again, and
 //! without that nobody can say how old the last good state is.
 
@@ -20,12 +20,15 @@ use super::{Kind, News, Source, Update, store::Part};
 mod access;
 mod api;
 mod backoff;
+mod client;
 mod follow;
 mod health;
 mod lines;
 mod resource;
 
 pub use access::AccessError;
+pub use backoff::Backoff;
+pub use client::{Client, Refusal};
 pub use health::{Followed, Health, State};
 
 use api::Api;

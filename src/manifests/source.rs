@@ -78,9 +78,20 @@ impl Sources {
         directories: &[P],
         kubernetes: Option<&kubernetes::Config>,
     ) -> Result<Self, SourceError> {
+        Self::open_kinds(directories, kubernetes, Kind::ALL)
+    }
+
+    /// As [`Self::open`], and of the API only these kinds.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_kinds<P: AsRef<Path>>(
+        directories: &[P],
+        kubernetes: Option<&kubernetes::Config>,
+        kinds: &[Kind],
+    ) -> Result<Self, SourceError> {
         let directories = Directories::open(directories)?;
-        let kubernetes =
-            kubernetes.map(|config| Kubernetes::open(config, Kind::ALL)).transpose()?;
+        let kubernetes = kubernetes.map(|config| Kubernetes::open(config, kinds)).transpose()?;
         Ok(Self { directories, kubernetes, loaded: None })
     }
 

@@ -31,8 +31,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut time = String::new();
-        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        let time = now();
         let metadata = event.metadata();
         let mut object = Object(Map::new());
         event.record(&mut object);
@@ -42,6 +41,16 @@ where
         object.0.insert("target".into(), metadata.target().into());
         writeln!(writer, "{}", Value::Object(object.0))
     }
+}
+
+/// The time of day as RFC 3339 has it, `2024-05-06T07:08:09.123456Z`: for logs, and for who says to
+/// others when something was.
+#[must_use]
+pub fn now() -> String {
+    let mut time = String::new();
+    // Into a String nothing fails.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+    time
 }
 
 struct Object(Map<String, Value>);

@@ -89,13 +89,7 @@ impl Api {
     pub(super) async fn open(&self, path: &str) -> Result<Incoming, Trouble> {
         let request = Request::get(path).header("accept", "application/json");
         let request = request.body(Body::empty()).map_err(|error| Trouble::of_error(&error))?;
-        let mut service = self.0.clone();
-        let answer = async { service.ready().await?.call(request).await };
-        let answer = match tokio::time::timeout(ANSWER_PATIENCE, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(Trouble::of_error(&*error)),
-            Err(_) => return Err(Trouble::Other(format!("no answer in {ANSWER_PATIENCE:?}"))),
-        };
+        let answer = self.ask(request).await?;
         match answer.status() {
             StatusCode::OK => Ok(answer.into_body()),
             code => {
@@ -103,6 +97,26 @@ impl Api {
                 let status: Status = serde_json::from_slice(&bytes).unwrap_or_default();
                 Err(Status { code: code.as_u16(), ..status }.into())
             }
+        }
+    }
+
+    /// Sends any request; gives the code and the body of the answer, whatever it says.
+    pub(super) async fn send(
+        &self,
+        request: Request<Body>,
+    ) -> Result<(StatusCode, Vec<u8>), Trouble> {
+        let answer = self.ask(request).await?;
+        let code = answer.status();
+        Ok((code, collect(answer.into_body(), ANSWER_BYTES_MAX).await?))
+    }
+
+    async fn ask(&self, request: Request<Body>) -> Result<Response<Incoming>, Trouble> {
+        let mut service = self.0.clone();
+        let answer = async { service.ready().await?.call(request).await };
+        match tokio::time::timeout(ANSWER_PATIENCE, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(Trouble::of_error(&*error)),
+            Err(_) => Err(Trouble::Other(format!("no answer in {ANSWER_PATIENCE:?}"))),
         }
     }
 
@@ -172,7 +186,7 @@ impl From<Status> for Trouble {
 }
 
 /// A text of the API's as it may stand in a log.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     const CHARS_MAX: usize = 300;
     let mut shown = String::new();
     for c in text.chars().take(CHARS_MAX) {

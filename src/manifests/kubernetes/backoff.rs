@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// Doubles from `first` to `longest`; each wait is between the half and the whole of that.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     first: Duration,
     longest: Duration,
     tries: u32,
@@ -14,12 +14,14 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+    /// Begins with `first`.
+    #[must_use]
+    pub fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, tries: 0, random: ahash::RandomState::new() }
     }
 
     /// The next wait.
-    pub(super) fn next(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let whole = self.first.saturating_mul(1 << self.tries.min(16)).min(self.longest);
         self.tries = self.tries.saturating_add(1);
         let thousandths = u32::try_from(self.random.hash_one(self.tries) % 500).unwrap_or(0);
@@ -27,12 +29,13 @@ impl Backoff {
     }
 
     /// All is well.
-    pub(super) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.tries = 0;
     }
 
     /// `base` and up to a quarter more.
-    pub(super) fn jittered(&self, base: Duration) -> Duration {
+    #[must_use]
+    pub fn jittered(&self, base: Duration) -> Duration {
         let hundredths = u32::try_from(self.random.hash_one(base) % 25).unwrap_or(0);
         base + base * hundredths / 100
     }
@@ -47,12 +50,12 @@ mod tests {
         let (first, longest) = (Duration::from_millis(200), Duration::from_secs(5));
         let mut backoff = Backoff::new(first, longest);
         for whole in [200, 400, 800, 1_600, 3_200, 5_000, 5_000] {
-            let wait = backoff.next().as_millis();
+            let wait = backoff.pause().as_millis();
             assert!((whole / 2..=whole).contains(&wait), "{wait} of {whole} ms");
         }
-        (0..100).for_each(|_| _ = backoff.next());
-        assert!(backoff.next() <= longest);
+        (0..100).for_each(|_| _ = backoff.pause());
+        assert!(backoff.pause() <= longest);
         backoff.reset();
-        assert!(backoff.next() <= first);
+        assert!(backoff.pause() <= first);
     }
 }

@@ -154,6 +154,7 @@ impl Follower {
             let query = format!("{path}?limit={PAGE}{}{from}", self.scope.selector());
             let bytes = self.api.whole(&query).await?;
             let page: Page = serde_json::from_slice(&bytes).map_err(|e| Trouble::of_error(&e))?;
+            self.health.is_there();
             for object in page.items.into_iter().flatten() {
                 let (reference, _) = self.name(object)?;
                 listed.insert(reference.clone());
@@ -230,7 +231,7 @@ impl Follower {
             // Known is then what was known: only the list can say what was missed.
             Trouble::Expired => {
                 self.position = None;
-                self.retry.next()
+                self.retry.pause()
             }
             Trouble::Absent => {
                 self.position = None;
@@ -240,18 +241,18 @@ impl Follower {
                 }
                 self.health.is(State::Absent);
                 self.nothing_to_wait_for().await;
-                self.ask_again.next()
+                self.ask_again.pause()
             }
             Trouble::Forbidden(why) => {
                 self.health.is(State::Forbidden(why));
                 if self.scope.is_dispensable() {
                     self.nothing_to_wait_for().await;
                 }
-                self.ask_again.next()
+                self.ask_again.pause()
             }
             Trouble::Other(why) => {
                 self.health.is(State::Lost(why));
-                self.retry.next()
+                self.retry.pause()
             }
         }
     }

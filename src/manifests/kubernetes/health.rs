@@ -104,6 +104,13 @@ impl Health {
         self.lock().clone()
     }
 
+    /// True when the API has no such kind, or had none when it was asked last.
+    #[must_use]
+    pub fn is_absent(&self, kind: Kind) -> bool {
+        let scopes = self.lock();
+        scopes.iter().any(|followed| followed.kind == kind && followed.state == State::Absent)
+    }
+
     /// How long the oldest of what is known has been without contact; zero while all is well.
     #[must_use]
     pub fn age(&self) -> Duration {
@@ -203,6 +210,14 @@ impl Pen {
             (State::Absent, _) => tracing::info!(%kind, "the Kubernetes API has this kind now"),
             (_, State::Forbidden(why)) => tracing::error!(%kind, %why, "may not be read"),
             (_, _) => tracing::debug!(%kind, state = state.as_str(), "followed"),
+        }
+    }
+
+    /// What was absent is there: said before anybody hears of its objects.
+    pub(super) fn is_there(&self) {
+        let absent = |followed: &Followed| followed.state == State::Absent;
+        if self.health.lock().get(self.place).is_some_and(absent) {
+            self.is(State::Loading);
         }
     }
 
