@@ -5,8 +5,10 @@
 //! manifests of each other cluster ─▶ offers ─▶ one import for each host ─▶ address ─▶ objects
 //!                                    offer     merge                       addresses   object
 //!
-//! manifests of the importing cluster, directory written to ─▶ what others own: left alone
-//!                                                             taken, folder
+//! manifests of the importing cluster, what is there already ─▶ what others own: left alone
+//!                                                              taken, destination
+//! objects ─▶ a directory of files, or the API of the importing cluster
+//!            folder                cluster
 //! ```
 //!
 //! Beside that, `sameness` compares clusters: what one calls, another has.
@@ -17,6 +19,8 @@
 use std::{fmt, net::IpAddr, path::PathBuf};
 
 pub mod addresses;
+pub mod cluster;
+pub mod destination;
 pub mod folder;
 pub mod merge;
 pub mod object;
@@ -30,7 +34,9 @@ mod atomic;
 mod names;
 mod sync;
 
-pub use addresses::{AddressFile, Book};
+pub use addresses::{AddressFile, AddressMap, Book, Record};
+pub use cluster::{Cluster, Deed};
+pub use destination::Destination;
 pub use folder::Folder;
 pub use merge::Import;
 pub use object::{Failover, Form, Shape};
@@ -40,12 +46,16 @@ pub use range::Range;
 pub use sync::{Done, Export};
 pub use taken::Taken;
 
-use crate::manifests::Severity;
+use crate::manifests::{Severity, kubernetes::Refusal};
 
 /// The label that says whose an object is, and the value that says: ours.
 pub const OWNER_LABEL: &str = "app.kubernetes.io/managed-by";
-/// See [`OWNER_LABEL`].
+/// See [`OWNER_LABEL`]. In a cluster it is the name of the field manager too.
 pub const OWNER: &str = "diolkos-export";
+/// The label of objects that were applied to a cluster, and whose value says by which exporter: two
+/// of them leave each other's objects alone. Files have none, since tools that apply files bring
+/// labels of their own.
+pub const EXPORTER_LABEL: &str = "diolkos/exporter";
 
 /// Something that the operator should know. An error fails a run, after all that is good was
 /// written.
@@ -92,48 +102,74 @@ pub enum ExportError {
     },
     /// The file of addresses is not what was written there. It is never overwritten then: the
     /// addresses in it are in use.
-    #[error(
-        "{path}:{line}: {problem}; the file is left as it is: mend it, or bring back a copy of it",
-        path = path.display()
-    )]
+    #[error("{place}:{line}: {problem}; it is left as it is: mend it, or bring back a copy of it")]
     Corrupt {
-        /// The file.
-        path: PathBuf,
+        /// The file, or the ConfigMap.
+        place: String,
         /// The line, from 1.
         line: usize,
         /// What is wrong there.
         problem: String,
     },
-    /// Files in the directory hold addresses, and the file of addresses is not there: names would
-    /// get others.
+    /// What we wrote holds addresses, and the file of addresses is not there: names would get
+    /// others.
     #[error(
-        "{path}: there is no such file, but {folder} holds {count} files of ours with addresses: \
-         bring the file of addresses back, or remove those files to begin anew",
-        path = path.display(),
-        folder = folder.display()
+        "{record}: there is none, but {place} holds {count} {what} of ours with addresses: bring it \
+         back, or remove those to begin anew"
     )]
     Lost {
-        /// The file of addresses.
-        path: PathBuf,
-        /// The directory that is written to.
-        folder: PathBuf,
-        /// How many files of ours are in it.
+        /// The file of addresses, or the ConfigMap.
+        record: String,
+        /// What is written to.
+        place: String,
+        /// How many are in it.
         count: usize,
+        /// How one is called there.
+        what: &'static str,
     },
     /// Nothing is exported any more: more likely a directory is empty or a flag is wrong.
     #[error(
-        "{folder}: nothing is exported now, and all {count} files of ours in it would be removed, \
+        "{place}: nothing is exported now, and all {count} {what} of ours in it would be removed, \
          {first} first; is a cluster's directory empty, --selector or --annotation mistyped? \
-         Nothing was written; --allow-empty allows it",
-        folder = folder.display()
+         Nothing was written; --allow-empty allows it"
     )]
     Empty {
-        /// The directory that is written to.
-        folder: PathBuf,
-        /// How many files of ours are in it.
+        /// What is written to.
+        place: String,
+        /// How many are in it.
         count: usize,
+        /// How one is called there.
+        what: &'static str,
         /// The first host of them.
         first: String,
+    },
+    /// The API did not do what was asked. What was written before stays, and a further run goes on
+    /// from there.
+    #[error("{place}: {doing}")]
+    Api {
+        /// What was asked for, and where.
+        place: String,
+        /// What was tried.
+        doing: &'static str,
+        /// What the API says.
+        source: Refusal,
+    },
+    /// Somebody changed the record of addresses since it was read.
+    #[error("{place}: others change it all the while: try again")]
+    Raced {
+        /// The ConfigMap.
+        place: String,
+    },
+    /// More names than a ConfigMap can hold.
+    #[error(
+        "{place}: with {bytes} bytes the addresses are more than a ConfigMap holds (1 MiB): free \
+         names that are gone with --forget, or keep them in a file with --addresses FILE"
+    )]
+    TooLarge {
+        /// The ConfigMap.
+        place: String,
+        /// How many it would have.
+        bytes: usize,
     },
     /// Another run holds the file of addresses for too long.
     #[error("{path}: another run holds the file: try again when it has ended", path = path.display())]

@@ -326,6 +326,7 @@ fn every_file_of_config_is_known_to_a_test_and_parses() {
         "config/istio",
         "config/kubernetes",
         "config/kubernetes/dns",
+        "config/kubernetes/export",
         "config/kubernetes/canary/global",
         "config/kubernetes/canary/multi-primary",
     ] {

@@ -1,29 +1,39 @@
 //! `diolkos export`: once, or until told to stop. Must not know: what is exported, how addresses
 //! are given.
 
-use std::{
-    io::{self, Write as _},
-    path::PathBuf,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 
 use super::{UsageError, layered, shown::line, text};
 use crate::{
     app::offline,
-    config::{Settings, SettingsError, Sources},
+    config::{Settings, SettingsError, Sources, types::Listen},
     export::{
-        AddressFile, Done, Export, Failover, Folder, Form, GatewayAddress, Peer, Range, Reader,
-        Remark, Shape, Taken, View, Wanted, escapes_capture,
+        AddressFile, AddressMap, Cluster, Destination, Export, Failover, Folder, Form,
+        GatewayAddress, Peer, Range, Reader, Record, Shape, Taken, View, Wanted,
     },
-    manifests::{Severity, Store, kinds::Labels, source::PATIENCE},
+    manifests::{
+        Changes, Severity, SourceError, Store,
+        kinds::Labels,
+        kubernetes::{Client, Health},
+        source::PATIENCE,
+    },
 };
 
+mod show;
+mod status;
 mod watch;
+
+/// How a ConfigMap instead of a file is given.
+const CONFIG_MAP: &str = "configmap:";
+/// Where --apply keeps addresses unless it is told otherwise.
+const ADDRESSES: &str = "diolkos-addresses";
 
 /// Arguments of `diolkos export`.
 #[derive(Debug, Default, Args)]
+#[command(group(ArgGroup::new("kept").args(["to_dir", "apply"])))]
 #[command(after_long_help = "\
 For each Service that the gateway of another cluster serves under the suffix: a ServiceEntry with an
 address of its own, and a DestinationRule. A Service of the same name and namespace in several
@@ -37,18 +47,26 @@ have it are exported too, each host under its own name, if the gateway's hosts c
 
 A --cluster is NAME=DIR, or NAME=kubeconfig:FILE for the objects of a live cluster's API (read only,
 as config/kubernetes/rbac.yaml allows), and then, by commas, gateway=ADDR[:PORT] (may be repeated),
-locality=REGION/ZONE, network=NAME, label.KEY=VALUE, context=NAME of the kubeconfig. Given for the importing cluster itself, its
-manifests say which hosts others own there: those are left alone, as are files in --to-dir that this
-program did not write.
+locality=REGION/ZONE, network=NAME, label.KEY=VALUE, context=NAME of the kubeconfig. Without FILE it
+is the pod's service account, $KUBECONFIG or ~/.kube/config. Given for the importing cluster itself,
+its manifests say which hosts others own there: those are left alone, as are files in --to-dir that
+this program did not write.
 
-The file of addresses is the only place where addresses are given: a name keeps its address for
-ever, also while it is not exported, until --forget frees it. Keep the file, and give the same one
-every time. Sidecars of Istio 1.4 and later do not capture 127.255.0.0/16, since it is loopback: use
+With --apply the objects go to the API of the importing cluster instead, by server-side apply as
+field manager diolkos-export, never by force. What lacks the labels of this exporter, and fields that
+somebody else manages, are left alone: each is told on standard error and as an Event, and tried
+again. What is no longer exported is deleted. Two exporters for one cluster need two names
+(--exporter); they share the addresses. config/kubernetes/export has what such a pod needs.
+
+The file of addresses, or the ConfigMap, is the only place where addresses are given: a name keeps
+its address for ever, also while it is not exported, until --forget frees it. Keep it, and give the
+same one every time. Sidecars of Istio 1.4 and later do not capture 127.255.0.0/16, since it is loopback: use
 --range 240.240.0.0/16 with those.
 
 Fails (1) when manifests are broken or names cannot be exported; what is good is written all the
 same. A run that would remove all it wrote before and write nothing, as when a directory is empty
-or --selector mistyped, fails and changes nothing unless --allow-empty is given. With --watch: SIGTERM ends it, SIGHUP reads every manifest again.
+or --selector mistyped, fails and changes nothing unless --allow-empty is given. With --watch:
+SIGTERM ends it, SIGHUP reads every manifest again.
 
 Examples:
   diolkos export --cluster c2=manifests/c2,gateway=192.0.2.10 --for c1 --addresses addresses.txt
@@ -57,6 +75,8 @@ Examples:
     --range 240.240.0.0/16 --form labelled --to-dir m/c1/imported --watch
   diolkos export --cluster c2=kubeconfig:c2.conf,gateway=192.0.2.10 --for c1 \\
     --addresses addresses.txt --to-dir imported --watch
+  diolkos export --cluster c2=kubeconfig:c2.conf,gateway=192.0.2.10 --cluster c1=kubeconfig:c1.conf \\
+    --for c1 --range 240.240.0.0/16 --apply --dry-run
   diolkos export --cluster c2=m/c2,gateway=192.0.2.10 --for c1 --addresses addresses.txt \\
     --form egress --egress istio-egressgateway.istio-system.svc.cluster.local --check")]
 pub struct ExportArgs {
@@ -66,15 +86,24 @@ pub struct ExportArgs {
     /// The cluster that imports: where the objects are to be applied.
     #[arg(long = "for", value_name = "NAME", required = true)]
     pub importing: String,
-    /// File that holds which name has which address; made when it is not there.
-    #[arg(long, value_name = "FILE", required = true)]
-    pub addresses: PathBuf,
+    /// What holds which name has which address, made when it is not there: a file, or
+    /// configmap:[NAMESPACE/]NAME in the importing cluster [default with --apply:
+    /// configmap:diolkos-addresses].
+    #[arg(long, value_name = "FILE", required_unless_present = "apply")]
+    pub addresses: Option<PathBuf>,
     /// Where names that have none yet get their addresses.
     #[arg(long, value_name = "CIDR", default_value = "127.255.0.0/16")]
     pub range: Option<Range>,
     /// Directory to keep the objects in, a file for each host; else they are printed.
     #[arg(long, value_name = "DIR")]
     pub to_dir: Option<PathBuf>,
+    /// Apply the objects to the importing cluster, whose --cluster is NAME=kubeconfig:FILE.
+    #[arg(long)]
+    pub apply: bool,
+    /// Whose the objects are that are applied, where several exporters apply to one cluster.
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = exporter,
+        requires = "apply")]
+    pub exporter: Option<String>,
     /// How callers reach the gateways.
     #[arg(long, value_name = "FORM", default_value = "direct")]
     pub form: Option<FormName>,
@@ -96,7 +125,7 @@ pub struct ExportArgs {
     #[arg(long)]
     pub per_pod: bool,
     /// Namespace of the objects.
-    #[arg(long, value_name = "NS", default_value = "istio-system", value_parser = namespace)]
+    #[arg(long, value_name = "NS", default_value = "istio-system", value_parser = namespace_of)]
     pub namespace: Option<String>,
     /// Suffix of the hosts, as the gateways rewrite it [default: global].
     #[arg(long, value_name = "NAME")]
@@ -104,15 +133,18 @@ pub struct ExportArgs {
     /// Free the address of this name; may be repeated.
     #[arg(long, value_name = "HOST", conflicts_with = "watch")]
     pub forget: Vec<String>,
-    /// Allow a run that removes every file from --to-dir and writes none.
-    #[arg(long, requires = "to_dir")]
+    /// Allow a run that removes everything it wrote before and writes nothing.
+    #[arg(long, requires = "kept")]
     pub allow_empty: bool,
     /// Write nothing, say what would be written, fail (1) when something would.
     #[arg(long, visible_alias = "dry-run", conflicts_with = "watch")]
     pub check: bool,
-    /// Stay, and keep --to-dir up to date with the manifests.
-    #[arg(long, requires = "to_dir")]
+    /// Stay, and keep --to-dir or the importing cluster up to date with the manifests.
+    #[arg(long, requires = "kept")]
     pub watch: bool,
+    /// With --watch, address of readiness and scrape over HTTP, or off [default: off].
+    #[arg(long, value_name = "ADDR", requires = "watch")]
+    pub status: Option<Listen>,
     /// Settings file of the exporting gateways; what it leaves out has its default.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -144,8 +176,8 @@ impl ExportArgs {
     }
 
     /// What is to be run, once the flags are held against each other.
-    fn export(&self) -> Result<Export, UsageError> {
-        let usage = |text: String| Err(UsageError(text));
+    fn export(&self) -> anyhow::Result<Export> {
+        let usage = |text: String| Err(UsageError(text).into());
         let mut names = std::collections::BTreeSet::new();
         for peer in &self.cluster {
             if !names.insert(&peer.name) {
@@ -173,22 +205,73 @@ impl ExportArgs {
             }
             _ => {}
         }
+        let namespace = self.namespace.clone().unwrap_or_default();
         let shape = Shape {
             form,
-            namespace: self.namespace.clone().unwrap_or_default(),
             egress: self.egress.clone(),
             failover: self.failover.clone(),
+            exporter: self.exporter.clone().filter(|_| self.apply),
+            namespace,
         };
         let Some(range) = self.range else { return usage("--range is missing".to_owned()) };
+        let (record, destination) = self.places(&shape)?;
         Ok(Export {
             peers,
             shape,
             range,
-            addresses: AddressFile::new(&self.addresses),
-            folder: self.to_dir.as_deref().map(Folder::new),
+            record,
+            destination,
             forget: self.forget.iter().map(|host| host.to_lowercase()).collect(),
             allow_empty: self.allow_empty,
         })
+    }
+
+    /// Where addresses and objects are kept.
+    fn places(&self, shape: &Shape) -> anyhow::Result<(Record, Destination)> {
+        let map = self.addresses.as_deref().map_or(Some(ADDRESSES), |addresses| {
+            addresses.to_str().and_then(|text| text.strip_prefix(CONFIG_MAP))
+        });
+        let client = if self.apply || map.is_some() { Some(self.client()?) } else { None };
+        let record = match (map, &self.addresses, &client) {
+            (Some(map), _, Some(client)) => {
+                let (namespace, name) = map.split_once('/').unwrap_or((&shape.namespace, map));
+                let good = namespace_of(namespace).is_ok() && name.split('.').all(is_label);
+                if !good {
+                    let text =
+                        format!("--addresses {CONFIG_MAP}{map}: that is no ConfigMap's name");
+                    return Err(UsageError(text).into());
+                }
+                Record::ConfigMap(AddressMap::new(client.clone(), namespace, name))
+            }
+            (_, path, _) => Record::File(AddressFile::new(path.as_deref().unwrap_or("".as_ref()))),
+        };
+        let destination = match (client, &shape.exporter, self.to_dir.as_deref()) {
+            (Some(client), Some(exporter), _) => {
+                let cluster = Cluster::new(&self.importing, client, &shape.namespace, exporter);
+                Destination::Cluster(cluster)
+            }
+            (_, _, Some(folder)) => Destination::Folder(Folder::new(folder)),
+            _ => Destination::Shown,
+        };
+        Ok((record, destination))
+    }
+
+    /// The importing cluster, if it is given.
+    fn importing(&self) -> Option<&Peer> {
+        self.cluster.iter().find(|peer| peer.name == self.importing)
+    }
+
+    /// The importing cluster's API.
+    fn client(&self) -> anyhow::Result<Client> {
+        let name = &self.importing;
+        let Some(config) = self.importing().and_then(|peer| peer.kubernetes.as_ref()) else {
+            let flag = if self.apply { "--apply" } else { "--addresses configmap:" };
+            let text = format!(
+                "{flag} needs the API of the importing cluster: --cluster {name}=kubeconfig:FILE"
+            );
+            return Err(UsageError(text).into());
+        };
+        Client::open(config).with_context(|| format!("--cluster {name}"))
     }
 
     fn wanted(&self) -> Wanted {
@@ -206,36 +289,47 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<bool> {
     }
     let reader =
         |peer: &Peer| Reader::new(&peer.name, offline::gateway_elsewhere(&settings), args.wanted());
-    let importing = args.cluster.iter().find(|peer| peer.name == args.importing);
     if args.watch {
         crate::telemetry::start(settings.log.format, &settings.log.level)?;
-        return watch::run(&export, importing, reader);
+        return watch::run(&export, args.importing(), args.status, reader);
     }
     let mut views: Vec<View> = Vec::new();
     let mut broken = false;
     for peer in &export.peers {
-        let (store, changes) = read(peer, &mut broken)?;
-        views.push(reader(peer).take(&store, &changes));
+        let (store, changes, api) = read(peer, peer.open(), &mut broken)?;
+        let mut view = reader(peer).take(&store, &changes);
+        view.doubt(&peer.name, api.as_deref());
+        views.push(view);
     }
-    let taken = match importing {
-        Some(peer) => Taken::of_store(&read(peer, &mut broken)?.0),
+    let taken = match args.importing() {
+        Some(peer) => {
+            let store = read(peer, peer.open_importing(), &mut broken)?.0;
+            Taken::of_store(&store, export.shape.exporter.as_deref())
+        }
         None => Taken::default(),
     };
-    let done = export.run(&views, &taken, !args.check)?;
-    for remark in range_remark(export.range).iter().chain(&done.remarks) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(export.run(&views, &taken, !args.check))?;
+    for remark in show::range_remark(export.range).iter().chain(&done.remarks) {
         eprintln!("{}", line(remark));
     }
-    show(args, &export, &done)?;
+    show::show(args, &export, &done)?;
     let failed = done.remarks.iter().any(|remark| remark.severity == Severity::Error);
     let up_to_date = !args.check || done.is_nothing();
     Ok(up_to_date && !broken && !failed)
 }
 
-/// The manifests of one cluster; their problems are printed.
-fn read(peer: &Peer, broken: &mut bool) -> anyhow::Result<(Store, crate::manifests::Changes)> {
-    let source = peer.open().and_then(|source| source.load_once(PATIENCE));
+/// The manifests of one cluster, and how well its API is followed; their problems are printed.
+fn read(
+    peer: &Peer,
+    source: Result<crate::manifests::Sources, SourceError>,
+    broken: &mut bool,
+) -> anyhow::Result<(Store, Changes, Option<Arc<Health>>)> {
+    let in_cluster = || format!("--cluster {}", peer.name);
+    let source = source.with_context(in_cluster)?;
+    let api = source.kubernetes();
     let mut store = Store::new();
-    let changes = store.apply(source.with_context(|| format!("--cluster {}", peer.name))?);
+    let changes = store.apply(source.load_once(PATIENCE).with_context(in_cluster)?);
     for problem in store.problems() {
         // Notes are of kinds that are not read: most of a cluster.
         if problem.severity != Severity::Note {
@@ -243,59 +337,7 @@ fn read(peer: &Peer, broken: &mut bool) -> anyhow::Result<(Store, crate::manifes
         }
         *broken |= problem.severity == Severity::Error;
     }
-    Ok((store, changes))
-}
-
-fn show(args: &ExportArgs, export: &Export, done: &Done) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    let Some(folder) = &export.folder else {
-        for (index, objects) in done.objects.values().enumerate() {
-            let between = if index == 0 { "" } else { "---\n" };
-            write!(out, "{between}{objects}")?;
-        }
-        return Ok(());
-    };
-    let (written, removed) = if args.check {
-        for host in &done.written {
-            writeln!(out, "would write {host}")?;
-        }
-        for host in &done.removed {
-            writeln!(out, "would remove {host}")?;
-        }
-        ("to write", "to remove")
-    } else {
-        for host in &done.removed {
-            eprintln!(
-                "removed {}: {host} is not exported any more",
-                folder.file_of(host).display()
-            );
-        }
-        ("written", "removed")
-    };
-    writeln!(
-        out,
-        "{}: {} names, {} of them with a new address; {} files {written}, {} {removed}, {} as they \
-         were in {}",
-        args.importing,
-        done.objects.len(),
-        done.named,
-        done.written.len(),
-        done.removed.len(),
-        done.unchanged,
-        folder.path().display(),
-    )
-}
-
-/// What must be known of a range before it is relied on.
-fn range_remark(range: Range) -> Option<Remark> {
-    let first: std::net::Ipv4Addr = range.first();
-    escapes_capture(first.into()).then(|| Remark {
-        severity: Severity::Note,
-        text: format!(
-            "{range} is loopback, which sidecars of Istio 1.4 and later do not capture: use --range \
-             240.240.0.0/16 with those"
-        ),
-    })
+    Ok((store, changes, api))
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -316,11 +358,20 @@ fn annotation(text: &str) -> Result<(String, Option<String>), String> {
     Ok((key.to_owned(), value))
 }
 
-fn namespace(text: &str) -> Result<String, String> {
+fn namespace_of(text: &str) -> Result<String, String> {
+    if is_label(text) { Ok(text.to_owned()) } else { Err("that is no namespace".to_owned()) }
+}
+
+/// The value of a label, and no more than a namespace may be.
+fn exporter(text: &str) -> Result<String, String> {
+    let good = is_label(text);
+    if good { Ok(text.to_owned()) } else { Err("write small letters, digits and -".to_owned()) }
+}
+
+fn is_label(text: &str) -> bool {
     let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let good = (1..=63).contains(&text.len()) && text.bytes().all(inside);
-    let ends = text.starts_with('-') || text.ends_with('-');
-    if good && !ends { Ok(text.to_owned()) } else { Err("that is no namespace".to_owned()) }
+    good && !text.starts_with('-') && !text.ends_with('-')
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Which name has which address: a readable file, and the only place where addresses are given.
+//! Which name has which address: a readable text in a file or a ConfigMap, and the only place where
+//! addresses are given.
 //!
 //! ```text
 //! diolkos-addresses 1
@@ -17,9 +18,13 @@ use std::{
 use super::Range;
 use crate::routing::Host;
 
+mod config_map;
 mod file;
+mod held;
 
-pub use file::{AddressFile, Held};
+pub use config_map::AddressMap;
+pub use file::AddressFile;
+pub use held::{Held, Record};
 
 const HEADER: &str = "diolkos-addresses 1";
 /// Without it a file that was cut off would look whole, and the addresses cut off would be given

@@ -4,7 +4,6 @@
 //! is not ours is never replaced or removed. Must not know: what is exported, addresses.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs, io,
     os::unix::fs::OpenOptionsExt as _,
@@ -13,7 +12,8 @@ use std::{
 
 use super::{
     ExportError, Remark, atomic,
-    taken::{Taken, is_ours},
+    destination::{Changes, Found, Kept, Ours},
+    taken::is_ours,
 };
 use crate::{
     manifests::{Object, parse, parse::FILE_BYTES_MAX},
@@ -24,34 +24,6 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Folder {
     path: PathBuf,
-}
-
-/// What is in it now.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    /// Our files by host.
-    pub(super) ours: BTreeMap<String, Ours>,
-    /// What objects of others in it own.
-    pub(super) taken: Taken,
-    /// Files under names that are not ours.
-    others: BTreeSet<String>,
-    pub(super) remarks: Vec<Remark>,
-}
-
-/// A file of ours.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Ours {
-    pub(super) text: Vec<u8>,
-    /// Clusters whose gateways are in it.
-    pub(super) clusters: BTreeSet<String>,
-}
-
-/// What is to become of it.
-#[derive(Debug, Default)]
-pub(super) struct Changes {
-    /// By host.
-    pub(super) write: BTreeMap<String, String>,
-    pub(super) remove: BTreeSet<String>,
 }
 
 impl Folder {
@@ -73,6 +45,11 @@ impl Folder {
         self.path.join(file_name(host))
     }
 
+    /// The file at this host's place, if it is not ours.
+    pub(super) fn other_at(&self, host: &str, found: &Found) -> Option<PathBuf> {
+        found.others.contains(&file_name(host)).then(|| self.file_of(host))
+    }
+
     /// Reads every manifest in it, not those in directories below.
     pub(super) fn look(&self) -> Result<Found, ExportError> {
         let mut found = Found::default();
@@ -88,15 +65,10 @@ impl Folder {
             let Some(name) = path.file_name().and_then(OsStr::to_str) else { continue };
             let manifest = [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
             if manifest && !name.starts_with('.') {
-                found.read(&path, name);
+                take(&mut found, &path, name);
             }
         }
         Ok(found)
-    }
-
-    /// True when a file of ours can be at this host's place.
-    pub(super) fn is_free(&self, host: &str, found: &Found) -> bool {
-        !found.others.contains(&file_name(host))
     }
 
     /// Writes and removes.
@@ -130,51 +102,49 @@ impl Folder {
 }
 
 /// The name of the file of a host.
-pub(super) fn file_name(host: &str) -> String {
+fn file_name(host: &str) -> String {
     format!("{host}.yaml")
 }
 
-impl Found {
-    fn read(&mut self, path: &Path, name: &str) {
-        let shown = path.display().to_string();
-        let bytes = match read_regular(path) {
-            Ok(bytes) => bytes,
-            Err(why) => {
-                self.others.insert(name.to_owned());
-                let text = format!("{shown}: is left alone: {why}");
-                return self.remarks.push(Remark::note(text));
-            }
-        };
-        let parsed = parse(&path.into(), &bytes);
-        let good = parsed.problems.is_empty() && parsed.skipped.is_empty();
-        let objects =
-            parsed.items.iter().filter_map(|item| Some((item.line, item.object.as_ref()?)));
-        let objects: Vec<(usize, &Object)> = objects.collect();
-        let whole = good && objects.len() == parsed.items.len() && !objects.is_empty();
-        if whole && objects.iter().all(|(_, object)| is_ours(object.meta())) {
-            let host = objects.iter().find_map(|(_, object)| host_of(object));
-            if let Some(host) = host.filter(|host| file_name(host) == name) {
-                let clusters = objects.iter().flat_map(|(_, object)| clusters_of(object)).collect();
-                self.ours.insert(host, Ours { text: bytes, clusters });
-                return;
-            }
+/// Adds what is in a file to what was found.
+fn take(found: &mut Found, path: &Path, name: &str) {
+    let shown = path.display().to_string();
+    let bytes = match read_regular(path) {
+        Ok(bytes) => bytes,
+        Err(why) => {
+            found.others.insert(name.to_owned());
+            let text = format!("{shown}: is left alone: {why}");
+            return found.remarks.push(Remark::note(text));
         }
-        self.others.insert(name.to_owned());
-        for (line, object) in &objects {
-            self.taken.add(object, Some(format!("{shown}:{line}")));
+    };
+    let parsed = parse(&path.into(), &bytes);
+    let good = parsed.problems.is_empty() && parsed.skipped.is_empty();
+    let objects = parsed.items.iter().filter_map(|item| Some((item.line, item.object.as_ref()?)));
+    let objects: Vec<(usize, &Object)> = objects.collect();
+    let whole = good && objects.len() == parsed.items.len() && !objects.is_empty();
+    if whole && objects.iter().all(|(_, object)| is_ours(object.meta(), None)) {
+        let host = objects.iter().find_map(|(_, object)| host_of(object));
+        if let Some(host) = host.filter(|host| file_name(host) == name) {
+            let clusters = objects.iter().flat_map(|(_, object)| clusters_of(object)).collect();
+            found.ours.insert(host, Ours { kept: Kept::File(bytes), clusters });
+            return;
         }
-        if objects.iter().any(|(_, object)| is_ours(object.meta())) {
-            let text = format!(
-                "{shown}: holds objects of this program and is not as it was written: it is left \
-                 alone; remove it to have it written anew"
-            );
-            self.remarks.push(Remark::warning(text));
-        }
-        self.remarks.extend(parsed.problems.iter().filter_map(|problem| {
-            let error = problem.severity == crate::manifests::Severity::Error;
-            error.then(|| Remark::warning(format!("left alone: {problem}")))
-        }));
     }
+    found.others.insert(name.to_owned());
+    for (line, object) in objects.iter().filter(|(_, object)| !is_ours(object.meta(), None)) {
+        found.taken.add(object, Some(format!("{shown}:{line}")));
+    }
+    if objects.iter().any(|(_, object)| is_ours(object.meta(), None)) {
+        let text = format!(
+            "{shown}: holds objects of this program and is not as it was written: it is left \
+             alone; remove it to have it written anew"
+        );
+        found.remarks.push(Remark::warning(text));
+    }
+    found.remarks.extend(parsed.problems.iter().filter_map(|problem| {
+        let error = problem.severity == crate::manifests::Severity::Error;
+        error.then(|| Remark::warning(format!("left alone: {problem}")))
+    }));
 }
 
 /// The one host of a ServiceEntry of ours.

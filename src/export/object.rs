@@ -14,8 +14,8 @@ use std::{collections::BTreeMap, net::Ipv4Addr, str::FromStr};
 use serde::Serialize;
 
 use super::{
-    GatewayAddress, OWNER, OWNER_LABEL, merge::Import, names::is_label_value, peer::GatewayHost,
-    peer::Peer,
+    EXPORTER_LABEL, GatewayAddress, OWNER, OWNER_LABEL, merge::Import, names::is_label_value,
+    peer::GatewayHost, peer::Peer,
 };
 
 /// Which of the three forms is written.
@@ -39,6 +39,8 @@ pub struct Shape {
     pub egress: Option<GatewayAddress>,
     /// Which region follows when all gateways of one are out.
     pub failover: Vec<Failover>,
+    /// The name of the exporter, where objects are applied to a cluster.
+    pub exporter: Option<String>,
 }
 
 /// `FROM=TO`: region TO follows region FROM.
@@ -98,11 +100,9 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn object<S>(&self, kind: &'static str, spec: S) -> Object<'a, S> {
-        let metadata = Metadata {
-            name: self.host,
-            namespace: &self.shape.namespace,
-            labels: [(OWNER_LABEL, OWNER)].into(),
-        };
+        let mut labels = BTreeMap::from([(OWNER_LABEL, OWNER)]);
+        labels.extend(self.shape.exporter.as_deref().map(|name| (EXPORTER_LABEL, name)));
+        let metadata = Metadata { name: self.host, namespace: &self.shape.namespace, labels };
         Object { api_version: "networking.istio.io/v1alpha3", kind, metadata, spec }
     }
 
@@ -230,7 +230,7 @@ struct Object<'a, S> {
 struct Metadata<'a> {
     name: &'a str,
     namespace: &'a str,
-    labels: BTreeMap<&'static str, &'static str>,
+    labels: BTreeMap<&'static str, &'a str>,
 }
 
 #[derive(Serialize)]

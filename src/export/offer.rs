@@ -15,6 +15,7 @@ use crate::{
     manifests::{
         Changes, Kind, ObjectRef, Store,
         kinds::{Labels, Meta, Service, ServiceEntry, service::Transport, service_entry::Protocol},
+        kubernetes::Health,
     },
     routing::{self, Host, ServiceRoutes, SharedTable, SubsetKey},
 };
@@ -43,6 +44,20 @@ pub struct View {
     pub remarks: Vec<Remark>,
     /// Some object is broken, so that what is missing here may be only unreadable.
     pub broken: bool,
+}
+
+impl View {
+    /// Without Gateway objects a cluster offers nothing. Where its API has no such kind, it may only
+    /// be starting: what is missing then is not gone.
+    pub fn doubt(&mut self, cluster: &str, api: Option<&Health>) {
+        if api.is_some_and(|api| api.is_absent(Kind::Gateway)) {
+            self.broken = true;
+            self.remarks.push(Remark::warning(format!(
+                "{cluster}: its API has no kind Gateway: it offers nothing now, and what was \
+                 written of it before stays"
+            )));
+        }
+    }
 }
 
 /// Which Services are meant, and with an annotation which ServiceEntries.

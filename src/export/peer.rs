@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use super::names::{is_label_key, is_label_value};
 use crate::{
-    manifests::{SourceError, Sources, kubernetes},
+    manifests::{Kind, SourceError, Sources, kubernetes},
     routing::Host,
 };
 
@@ -58,8 +58,20 @@ impl Peer {
     /// # Errors
     /// When the directory or the kubeconfig cannot be read.
     pub fn open(&self) -> Result<Sources, SourceError> {
+        self.open_kinds(Kind::ALL)
+    }
+
+    /// Opens the objects that say what others own in it, which are few.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_importing(&self) -> Result<Sources, SourceError> {
+        self.open_kinds(&[Kind::ServiceEntry, Kind::DestinationRule, Kind::Service])
+    }
+
+    fn open_kinds(&self, kinds: &[Kind]) -> Result<Sources, SourceError> {
         let directories = if self.kubernetes.is_some() { &[][..] } else { &[&self.directory] };
-        Sources::open(directories, self.kubernetes.as_ref())
+        Sources::open_kinds(directories, self.kubernetes.as_ref(), kinds)
     }
 
     /// The region of its locality.

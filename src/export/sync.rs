@@ -9,12 +9,16 @@ use std::{
 };
 
 use super::{
-    AddressFile, ExportError, Folder, Import, Peer, Range, Remark, Shape, Taken, View,
+    Deed, Destination, ExportError, Import, Peer, Range, Record, Remark, Shape, Taken, View,
     addresses::Held,
-    folder::{Changes, Found},
+    destination::{Changes, Found},
     merge::merge,
     object,
 };
+use crate::manifests::Kind;
+
+/// How often a run begins anew because somebody changed the record of addresses meanwhile.
+const RACES_MAX: usize = 5;
 
 /// What is exported to which cluster, and where it goes.
 #[derive(Clone, Debug)]
@@ -26,12 +30,12 @@ pub struct Export {
     /// From where new names get their addresses.
     pub range: Range,
     /// Which name has which address.
-    pub addresses: AddressFile,
-    /// The directory to write to; `None`: the objects are only shown.
-    pub folder: Option<Folder>,
+    pub record: Record,
+    /// Where the objects go.
+    pub destination: Destination,
     /// Names whose address is freed first.
     pub forget: Vec<String>,
-    /// Every file of ours may be removed, and none written in its place.
+    /// Everything of ours may be removed, and nothing written in its place.
     pub allow_empty: bool,
 }
 
@@ -40,13 +44,18 @@ pub struct Export {
 pub struct Done {
     /// The objects of each host, as YAML.
     pub objects: BTreeMap<String, String>,
-    /// Hosts whose files were written.
+    /// Hosts whose files or objects were written.
     pub written: Vec<String>,
-    /// Hosts whose files were removed.
+    /// Hosts whose files or objects were removed.
     pub removed: Vec<String>,
-    /// Files that were right already.
+    /// Hosts that were right already.
     pub unchanged: usize,
-    /// Hosts whose address somebody else uses: not written, and a file that is there stays.
+    /// What was done to each object of a cluster.
+    pub deeds: Vec<Deed>,
+    /// Hosts that a cluster did not let us write, or whose objects are somebody else's: to be tried
+    /// again.
+    pub refused: BTreeSet<String>,
+    /// Hosts whose address somebody else uses: not written, and what is there stays.
     pub contested: BTreeSet<String>,
     /// Names that got an address in this run.
     pub named: usize,
@@ -68,22 +77,32 @@ impl Done {
 
 impl Export {
     /// Runs once. `views` are those of `peers`, in their order; `taken` is what others own in the
-    /// importing cluster. With `write` false neither files nor addresses are touched.
+    /// importing cluster. With `write` false neither objects nor addresses are touched.
     ///
     /// # Errors
-    /// When addresses cannot be read or recorded, or files not be written; also when every
-    /// file of ours would go and none come, unless that is allowed.
-    pub fn run(&self, views: &[View], taken: &Taken, write: bool) -> Result<Done, ExportError> {
-        let mut held = if write { self.addresses.hold()? } else { self.addresses.look()? };
+    /// When addresses cannot be read or recorded, or objects not be written; also when everything
+    /// of ours would go and nothing come, unless that is allowed.
+    pub async fn run(
+        &self,
+        views: &[View],
+        taken: &Taken,
+        write: bool,
+    ) -> Result<Done, ExportError> {
+        let mut races = 0;
+        loop {
+            match self.once(views, taken, write).await {
+                Err(ExportError::Raced { .. }) if races < RACES_MAX => races += 1,
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn once(&self, views: &[View], taken: &Taken, write: bool) -> Result<Done, ExportError> {
+        let mut held = self.record.hold(write).await?;
         let mut done = Done::default();
         let freed = self.free(&mut held, &mut done.remarks);
-        let found = self.folder.as_ref().map(Folder::look).transpose()?.unwrap_or_default();
-        if let Some((path, folder)) = held.absent().zip(self.folder.as_ref())
-            && !found.ours.is_empty()
-        {
-            let (path, folder) = (path.to_owned(), folder.path().to_owned());
-            return Err(ExportError::Lost { path, folder, count: found.ours.len() });
-        }
+        let found = self.destination.look().await?;
+        self.is_not_lost(&held, &found)?;
         let mut taken = taken.clone();
         taken.extend(found.taken.clone());
         let clusters: Vec<_> = self.peers.iter().zip(views).collect();
@@ -91,7 +110,8 @@ impl Export {
         done.remarks.extend(views.iter().flat_map(|view| view.remarks.iter().cloned()));
         done.remarks.extend(remarks);
         done.remarks.extend(found.remarks.iter().cloned());
-        imports.retain(|host, _| self.is_ours_to_write(host, &taken, &found, &mut done.remarks));
+        let clashes = found.clashes(imports.keys());
+        imports.retain(|host, _| self.is_ours_to_write(host, &taken, &found, &mut done));
 
         let in_use = |ip: Ipv4Addr| taken.user_of(IpAddr::V4(ip)).is_some();
         let given = held.book.assign(imports.keys().map(String::as_str), self.range, in_use);
@@ -100,20 +120,34 @@ impl Export {
         done.recorded = held.book.len();
         done.remarks.extend(self.outside(&held));
         done.recorded_anew = held.is_changed();
-        self.make_objects(&imports, &held, &taken, &mut done);
+        self.make_objects(&imports, &held, (&taken, &found), &mut done);
         done.remarks.extend(freed.iter().map(|freed| say_freed(freed, &imports, &held, write)));
 
-        let changes = self.changes(&found, views, &imports, &mut done);
+        let mut changes = self.changes(&found, views, &imports, &mut done);
+        changes.clashes = clashes;
         self.is_not_all_gone(&found, &changes)?;
         if write {
-            held.save()?;
-            if let Some(folder) = &self.folder {
-                folder.apply(&changes)?;
-            }
+            held.save().await?;
         }
-        done.written = changes.write.into_keys().collect();
-        done.removed = changes.remove.into_iter().collect();
+        let applied = self.destination.apply(&changes, &found, write).await?;
+        done.written = applied.written;
+        done.removed = applied.removed;
+        done.deeds = applied.deeds;
+        done.remarks.extend(applied.remarks);
+        done.refused.extend(applied.refused);
         Ok(done)
+    }
+
+    fn is_not_lost(&self, held: &Held, found: &Found) -> Result<(), ExportError> {
+        match held.absent() {
+            Some(record) if !found.ours.is_empty() => Err(ExportError::Lost {
+                record: record.to_owned(),
+                place: self.destination.place(),
+                count: found.ours.len(),
+                what: self.destination.units(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Frees what is to be forgotten, and gives the addresses that names had.
@@ -152,10 +186,11 @@ impl Export {
     /// An empty directory of manifests looks like a cluster that offers nothing.
     fn is_not_all_gone(&self, found: &Found, changes: &Changes) -> Result<(), ExportError> {
         let all = changes.write.is_empty() && changes.remove.len() == found.ours.len();
-        match (&self.folder, changes.remove.first()) {
-            (Some(folder), Some(first)) if all && !self.allow_empty => Err(ExportError::Empty {
-                folder: folder.path().to_owned(),
+        match changes.remove.first() {
+            Some(first) if all && !self.allow_empty => Err(ExportError::Empty {
+                place: self.destination.place(),
                 count: changes.remove.len(),
+                what: self.destination.units(),
                 first: first.clone(),
             }),
             _ => Ok(()),
@@ -163,32 +198,38 @@ impl Export {
     }
 
     /// False, with the reason, for a host that somebody else has.
-    fn is_ours_to_write(
-        &self,
-        host: &str,
-        taken: &Taken,
-        found: &Found,
-        remarks: &mut Vec<Remark>,
-    ) -> bool {
+    fn is_ours_to_write(&self, host: &str, taken: &Taken, found: &Found, done: &mut Done) -> bool {
         let left = "it is left alone";
-        if let Some(whose) = taken.owner_of(host, &self.shape.namespace) {
-            remarks.push(Remark::note(format!("{host}: {whose} has this host: {left}")));
+        if found.is_foreign(Kind::ServiceEntry, host) {
+            done.remarks.push(Remark::error(format!("{host}: {}: {left}", self.whose_name(host))));
+            done.refused.insert(host.to_owned());
             return false;
         }
-        let folder = self.folder.as_ref().filter(|folder| !folder.is_free(host, found));
-        if let Some(folder) = folder {
-            let path = folder.path().join(super::folder::file_name(host));
-            let text = format!("{host}: {} is a file of somebody else: {left}", path.display());
-            remarks.push(Remark::error(text));
+        if let Some(whose) = taken.owner_of(host, &self.shape.namespace) {
+            done.remarks.push(Remark::note(format!("{host}: {whose} has this host: {left}")));
+            return false;
         }
-        folder.is_none()
+        let other = self.destination.other_at(host, found);
+        if let Some(path) = &other {
+            let text = format!("{host}: {} is a file of somebody else: {left}", path.display());
+            done.remarks.push(Remark::error(text));
+        }
+        other.is_none()
+    }
+
+    fn whose_name(&self, host: &str) -> String {
+        let namespace = &self.shape.namespace;
+        format!(
+            "ServiceEntry {namespace}/{host} is somebody else's (it has not the labels of this \
+             exporter)"
+        )
     }
 
     fn make_objects(
         &self,
         imports: &BTreeMap<String, Import>,
         held: &Held,
-        taken: &Taken,
+        (taken, found): (&Taken, &Found),
         done: &mut Done,
     ) {
         let peers: Vec<&Peer> = self.peers.iter().collect();
@@ -197,7 +238,7 @@ impl Export {
             if let Some(whose) = taken.user_of(IpAddr::V4(address)) {
                 let text = format!(
                     "{host}: its address {address} is also that of {whose}: it is not written, and \
-                     a file of it stays as it is; give that one another address, or this one by \
+                     what is there of it stays; give that one another address, or this one by \
                      --forget {host}"
                 );
                 done.remarks.push(Remark::error(text));
@@ -205,16 +246,25 @@ impl Export {
                 continue;
             }
             let rule = taken.rule_of(host, &self.shape.namespace);
-            if let Some(whose) = rule {
+            let foreign = found.is_foreign(Kind::DestinationRule, host);
+            if foreign {
+                let namespace = &self.shape.namespace;
+                let text = format!(
+                    "{host}: DestinationRule {namespace}/{host} is somebody else's: none is written \
+                     in its place"
+                );
+                done.remarks.push(Remark::warning(text));
+            } else if let Some(whose) = rule {
                 let text = format!("{host}: {whose} is its rule: none is written beside it");
                 done.remarks.push(Remark::note(text));
             }
-            let text = object::text((host, import, address), &self.shape, &peers, rule.is_none());
+            let with_rule = rule.is_none() && !foreign;
+            let text = object::text((host, import, address), &self.shape, &peers, with_rule);
             done.objects.insert(host.clone(), text);
         }
     }
 
-    /// Compares what is to be with what is. A file that would lose the gateway of a cluster whose
+    /// Compares what is to be with what is. What would lose the gateway of a cluster whose
     /// manifests are broken stays as it is: what is missing there may be only unreadable.
     fn changes(
         &self,
@@ -224,9 +274,10 @@ impl Export {
         done: &mut Done,
     ) -> Changes {
         let mut changes = Changes::default();
-        if self.folder.is_none() {
+        if matches!(self.destination, Destination::Shown) {
             return changes;
         }
+        let one = self.destination.unit();
         let broken = self.peers.iter().zip(views).filter(|(_, view)| view.broken);
         let broken: BTreeSet<&str> = broken.map(|(peer, _)| &*peer.name).collect();
         for host in done.objects.keys().chain(found.ours.keys()).collect::<BTreeSet<_>>() {
@@ -240,11 +291,11 @@ impl Export {
             });
             match (old, new, lost) {
                 (Some(_), _, Some(cluster)) => done.remarks.push(Remark::warning(format!(
-                    "{host}: its file stays as it is: {cluster} does not offer it, but has broken \
+                    "{host}: its {one} stays as it is: {cluster} does not offer it, but has broken \
                      manifests"
                 ))),
                 (Some(_), None, None) if done.contested.contains(host) => done.unchanged += 1,
-                (Some(old), Some(new), None) if *old.text == *new.as_bytes() => {
+                (Some(old), Some(new), None) if old.is(new) => {
                     done.unchanged += 1;
                 }
                 (_, Some(new), _) => _ = changes.write.insert(host.clone(), new.clone()),

@@ -8,15 +8,15 @@ use std::{
     sync::Arc,
 };
 
-use super::{OWNER, OWNER_LABEL};
+use super::{EXPORTER_LABEL, OWNER, OWNER_LABEL};
 use crate::{
     manifests::{Kind, Object, ObjectRef, Store, kinds::Meta},
     routing::HostPattern,
 };
 
-/// True when the object says that we wrote it.
-pub(super) fn is_ours(meta: &Meta) -> bool {
-    meta.labels.get(OWNER_LABEL) == Some(OWNER)
+/// True when the object says that we wrote it: to a file, or as the exporter of this name.
+pub(super) fn is_ours(meta: &Meta, exporter: Option<&str>) -> bool {
+    meta.labels.get(OWNER_LABEL) == Some(OWNER) && meta.labels.get(EXPORTER_LABEL) == exporter
 }
 
 /// Everything that somebody else owns, and where it stands.
@@ -34,9 +34,10 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// What the manifests of the importing cluster hold.
+    /// What the manifests of the importing cluster hold that is not ours: of the exporter of this
+    /// name, or of files.
     #[must_use]
-    pub fn of_store(store: &Store) -> Self {
+    pub fn of_store(store: &Store, exporter: Option<&str>) -> Self {
         let mut taken = Self::default();
         let objects = store.objects();
         let entries = objects.service_entries.iter().cloned().map(Object::ServiceEntry);
@@ -44,16 +45,16 @@ impl Taken {
         let services = objects.services.iter().cloned().map(Object::Service);
         for object in entries.chain(rules).chain(services) {
             let place = store.place_of(&object.reference());
+            if is_ours(object.meta(), exporter) {
+                continue;
+            }
             taken.add(&object, place.map(|(file, line)| format!("{}:{line}", file.display())));
         }
         taken
     }
 
-    /// Adds an object, unless it is ours.
+    /// Adds an object of somebody else.
     pub(super) fn add(&mut self, object: &Object, place: Option<String>) {
-        if is_ours(object.meta()) {
-            return;
-        }
         let reference = object.reference();
         let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
         let whose: Arc<str> = format!("{reference}{place}").into();
@@ -136,17 +137,20 @@ impl Taken {
 mod tests {
     use super::*;
 
-    fn taken(objects: &[&str]) -> Taken {
+    fn taken_by(exporter: Option<&str>, objects: &[&str]) -> Taken {
+        let file: Arc<std::path::Path> = std::path::Path::new("a.yaml").into();
         let mut taken = Taken::default();
         for yaml in objects {
-            let parsed =
-                crate::manifests::parse(&std::path::Path::new("a.yaml").into(), yaml.as_bytes());
-            for item in parsed.items {
-                let object = item.object.expect("a good object");
-                taken.add(&object, Some(format!("a.yaml:{}", item.line)));
-            }
+            let mut store = Store::new();
+            let parsed = crate::manifests::parse(&file, yaml.as_bytes());
+            store.apply(vec![crate::manifests::News::File(Arc::clone(&file), Some(parsed))]);
+            taken.extend(Taken::of_store(&store, exporter));
         }
         taken
+    }
+
+    fn taken(objects: &[&str]) -> Taken {
+        taken_by(None, objects)
     }
 
     const ENTRY: &str = "{apiVersion: networking.istio.io/v1, kind: ServiceEntry, \
@@ -181,5 +185,11 @@ mod tests {
         assert_eq!(taken(&[&ours]), Taken::default());
         let theirs = ENTRY.replace("LABEL: x", "app.kubernetes.io/managed-by: Helm");
         assert_ne!(taken(&[&theirs]), Taken::default());
+        let applied =
+            ours.replace("managed-by", "managed-by: diolkos-export, diolkos/exporter: a, x");
+        assert_ne!(taken(&[&applied]), Taken::default(), "an exporter's");
+        assert_ne!(taken_by(Some("b"), &[&applied]), Taken::default(), "another's");
+        assert_eq!(taken_by(Some("a"), &[&applied]), Taken::default());
+        assert_ne!(taken_by(Some("a"), &[&ours]), Taken::default(), "of a file");
     }
 }

@@ -211,6 +211,15 @@ metrics! {
     SIDECAR_CERTIFICATE_END_SECONDS "diolkos_sidecar_certificate_end_seconds" Gauge Seconds
         &[], "End of the sidecar's certificate, since the epoch";
 
+    EXPORT_RUNS "diolkos_export_runs_total" Counter Count
+        &["result"], "Runs of an exporter: ok, partly (somebody or the API did not let it write all), failed";
+    EXPORT_NAMES "diolkos_export_names" Gauge Count
+        &[], "Names exported by the last run";
+    EXPORT_REFUSED "diolkos_export_refused" Gauge Count
+        &[], "Names that the last run could not write because somebody or the API did not let it";
+    EXPORT_AGE_SECONDS "diolkos_export_age_seconds" Gauge Seconds
+        &[], "Time since a run came to its end, or since the start";
+
     READY "diolkos_ready" Gauge Count
         &[], "1 while ready, 0 otherwise";
     WORKERS "diolkos_workers" Gauge Count

@@ -13,6 +13,7 @@ use crate::{assert_clean, load, root, text, yaml};
 
 const BASE: &str = "config/kubernetes";
 const DNS: &str = "config/kubernetes/dns";
+const EXPORT: &str = "config/kubernetes/export";
 
 /// The files that a kustomization names.
 pub(crate) fn resources(directory: &str) -> Vec<String> {
@@ -33,9 +34,11 @@ fn dns(kind: &str) -> Value {
 
 #[test]
 fn every_file_is_applied_or_said_to_be_for_something_else() {
-    for (directory, others) in
-        [(BASE, &["kustomization.yaml"][..]), (DNS, &["kustomization.yaml", "searches.yaml"])]
-    {
+    for (directory, others) in [
+        (BASE, &["kustomization.yaml"][..]),
+        (DNS, &["kustomization.yaml", "searches.yaml"]),
+        (EXPORT, &["kustomization.yaml"]),
+    ] {
         let listed = resources(directory);
         for entry in fs::read_dir(root().join(directory)).expect(directory).flatten() {
             let name = entry.file_name().into_string().expect("a name");
@@ -50,7 +53,7 @@ fn every_file_is_applied_or_said_to_be_for_something_else() {
 /// What kubectl makes of it: all of it in one namespace, and no warning.
 #[test]
 fn kubectl_takes_the_lists() {
-    for (directory, count) in [(BASE, 11), (DNS, 5)] {
+    for (directory, count) in [(BASE, 11), (DNS, 5), (EXPORT, 6)] {
         let run = Process::new("kubectl").arg("kustomize").arg(root().join(directory)).output();
         let Ok(output) = run else {
             let is_known = std::env::var_os("WITHOUT_KUBERNETES").is_some();
@@ -105,19 +108,57 @@ fn dns_is_where_istios_instructions_look_for_it() {
 }
 
 #[test]
-fn the_pods_of_dns_are_confined_as_the_gateways_are() {
+fn the_other_pods_are_confined_as_the_gateways_are() {
     let of = |file: &str| {
         let deployment = objects(file).into_iter().find(|object| object["kind"] == "Deployment");
         deployment.expect("a Deployment")["spec"]["template"]["spec"].clone()
     };
-    let (gateway, dns) = (of("config/kubernetes/deployment.yaml"), of(&resources(DNS)[1]));
-    assert_eq!(dns["securityContext"], gateway["securityContext"]);
-    assert_eq!(
-        dns["containers"][0]["securityContext"],
-        gateway["containers"][0]["securityContext"]
-    );
-    assert_eq!(dns["containers"][0]["image"], gateway["containers"][0]["image"]);
+    let gateway = of("config/kubernetes/deployment.yaml");
+    let (dns, export) = (of(&resources(DNS)[1]), of(&resources(EXPORT)[1]));
+    for pod in [&dns, &export] {
+        assert_eq!(pod["securityContext"], gateway["securityContext"]);
+        let (ours, theirs) = (&pod["containers"][0], &gateway["containers"][0]);
+        assert_eq!(ours["securityContext"], theirs["securityContext"]);
+        assert_eq!(ours["image"], theirs["image"]);
+    }
     assert_eq!(dns["automountServiceAccountToken"], false);
+}
+
+/// The exporter of the sample is a command that is one, with the ports and the files that its pod
+/// has, and rights for the ConfigMap that it uses.
+#[test]
+fn the_exporter_does_what_its_pod_and_its_rights_are_for() {
+    let all: Vec<_> = resources(EXPORT).iter().flat_map(|file| objects(file)).collect();
+    let of = |kind: &str| {
+        all.iter().find(|object| object["kind"] == kind).unwrap_or_else(|| panic!("no {kind}"))
+    };
+    let pod = &of("Deployment")["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let arguments = container["args"].as_sequence().expect("arguments").iter();
+    let arguments = arguments.map(|argument| argument.as_str().expect("a word"));
+    let cli = Cli::try_parse_from(std::iter::once("diolkos").chain(arguments)).expect("valid");
+    let Command::Export(export) = cli.command else { panic!("another command") };
+    assert!(export.apply && export.watch);
+    let port = container["ports"][0]["containerPort"].as_u64().expect("a port");
+    let status = export.status.expect("--status").to_string();
+    assert!(status.ends_with(&format!(":{port}")), "{status}");
+    let mounted = container["volumeMounts"][0]["mountPath"].as_str().expect("a path");
+    let api = |name: &str| {
+        let peer = export.cluster.iter().find(|peer| peer.name == name).expect(name);
+        peer.kubernetes.clone().expect("an API").kubeconfig
+    };
+    assert_eq!(api(&export.importing), None, "by the pod's service account");
+    assert!(api("cluster2").expect("a file").starts_with(mounted));
+    let map = &of("Role")["rules"][1];
+    assert_eq!(
+        (&map["resources"][0], &map["resourceNames"][0]),
+        (&Value::from("configmaps"), &Value::from("diolkos-addresses"),)
+    );
+    let account = &pod["serviceAccountName"];
+    assert_eq!(of("ServiceAccount")["metadata"]["name"], *account);
+    for binding in ["RoleBinding", "ClusterRoleBinding"] {
+        assert_eq!(of(binding)["subjects"][0]["name"], *account);
+    }
 }
 
 #[test]

@@ -24,6 +24,8 @@ use crate::support::{
 
 // Kinds that come late, namespaces that are listed, files that are applied.
 mod access;
+// What an exporter writes to the importing cluster.
+mod apply;
 // Endpoints that come and go under load.
 mod churn;
 // What a live cluster offers to others.

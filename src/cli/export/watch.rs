@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,31 +14,46 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::range_remark;
+use super::{
+    show::range_remark,
+    status::{self, Told},
+};
 use crate::{
-    export::{Export, ExportError, Peer, Reader, Remark, Taken, View},
+    cli::status::Status,
+    config::types::Listen,
+    export::{Destination, Done, Export, ExportError, Peer, Reader, Remark, Taken, View},
     manifests::{
-        Changes, Severity, Store,
+        Changes, Kind, Severity, Store,
         keeper::{Keep, Keeper},
+        kubernetes::{Backoff, Health},
     },
 };
 
-/// A run that failed is tried again after this long, if nothing changes before.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// A run that failed, or could not write everything, is tried again after waits between these, if
+/// nothing changes before.
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+/// A cluster is looked at again after this long: not all that somebody may change there is told.
+const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
 /// What a thread has read.
 #[derive(Clone, Debug, PartialEq)]
 enum Seen {
     /// What the cluster in this place offers.
     View(usize, View),
-    /// What others own in the importing cluster.
-    Taken(Taken),
+    /// What others own in the importing cluster, and how often objects of the kinds that we write
+    /// have changed there.
+    Taken(Taken, u64),
 }
 
 /// Follows one cluster on its thread.
 struct Follower {
     /// Its place and its reader; `None` for the importing cluster.
     exporting: Option<(usize, Reader)>,
+    cluster: String,
+    api: Option<Arc<Health>>,
+    /// The exporter whose objects are ours, where they are in a cluster.
+    exporter: Option<String>,
+    changed: u64,
     last: Option<Seen>,
     tell: mpsc::UnboundedSender<Seen>,
 }
@@ -48,8 +64,18 @@ impl Keep for Follower {
 
     fn changed(&mut self, store: &Store, changes: &Changes) {
         let seen = match &mut self.exporting {
-            Some((place, reader)) => Seen::View(*place, reader.take(store, changes)),
-            None => Seen::Taken(Taken::of_store(store)),
+            Some((place, reader)) => {
+                let mut view = reader.take(store, changes);
+                view.doubt(&self.cluster, self.api.as_deref());
+                Seen::View(*place, view)
+            }
+            None => {
+                let written = [Kind::ServiceEntry, Kind::DestinationRule];
+                let changed = changes.iter().any(|object| written.contains(&object.kind));
+                // Somebody may have deleted what is ours.
+                self.changed += u64::from(changed && self.exporter.is_some());
+                Seen::Taken(Taken::of_store(store, self.exporter.as_deref()), self.changed)
+            }
         };
         // Most changes are of endpoints, which are not exported.
         if self.last.as_ref() != Some(&seen) {
@@ -64,33 +90,47 @@ impl Keep for Follower {
 pub(super) fn run(
     export: &Export,
     importing: Option<&Peer>,
+    status: Option<Listen>,
     reader: impl Fn(&Peer) -> Reader,
 ) -> anyhow::Result<bool> {
     let (tell, seen) = mpsc::unbounded_channel();
-    let mut keepers = Vec::new();
+    let (mut keepers, mut apis) = (Vec::new(), Vec::new());
     let exporting = export.peers.iter().enumerate().map(|(place, peer)| (peer, Some(place)));
     for (peer, place) in exporting.chain(importing.map(|peer| (peer, None))) {
-        let source = peer.open().with_context(|| format!("--cluster {}", peer.name))?;
+        let source = if place.is_some() { peer.open() } else { peer.open_importing() };
+        let source = source.with_context(|| format!("--cluster {}", peer.name))?;
+        let api = source.kubernetes();
+        apis.extend(api.clone());
         let follower = Follower {
             exporting: place.map(|place| (place, reader(peer))),
+            cluster: peer.name.clone(),
+            api,
+            exporter: export.shape.exporter.clone(),
+            changed: 0,
             last: None,
             tell: tell.clone(),
         };
         keepers.push(Keeper::start("export", source, follower)?);
     }
     drop(tell);
+    let (told, views) = Told::new(apis);
     let mut current = Current {
         export,
         views: vec![None; export.peers.len()],
         taken: importing.is_none().then(Taken::default),
         remarks: BTreeSet::new(),
-        retry: None,
+        told,
+        backoff: Backoff::new(RETRY.0, RETRY.1),
+        again: None,
     };
     if let Some(remark) = range_remark(export.range) {
         log(&remark);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(current.follow(seen, &keepers))?;
+    runtime.block_on(async {
+        status::serve(&views, status)?;
+        current.follow(seen, &keepers, &views).await
+    })?;
     keepers.into_iter().for_each(Keeper::stop);
     tracing::info!("ended");
     Ok(true)
@@ -103,7 +143,10 @@ struct Current<'a> {
     taken: Option<Taken>,
     /// As they were told last: each is logged once when it comes and once when it goes.
     remarks: BTreeSet<Remark>,
-    retry: Option<Instant>,
+    told: Told,
+    backoff: Backoff,
+    /// When to run again, whether or not anything has changed.
+    again: Option<Instant>,
 }
 
 impl Current<'_> {
@@ -111,28 +154,35 @@ impl Current<'_> {
         &mut self,
         mut seen: mpsc::UnboundedReceiver<Seen>,
         keepers: &[Keeper<()>],
+        status: &Status,
     ) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
+        let mut end = std::pin::pin!(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                () = status.told_to_quit() => {}
+            }
+        });
         loop {
-            let retry = self.retry;
-            let retry = async {
-                match retry {
+            let again = self.again;
+            let again = async {
+                match again {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
+                () = &mut end => return Ok(()),
                 _ = hangup.recv() => {
                     for keeper in keepers {
                         keeper.rescan().await;
                     }
                     tracing::info!("manifests were read again");
                 }
-                () = retry => {}
+                () = again => {}
                 first = seen.recv() => {
                     self.take(first.context("the threads that read manifests ended")?);
                 }
@@ -140,49 +190,72 @@ impl Current<'_> {
             while let Ok(more) = seen.try_recv() {
                 self.take(more);
             }
-            self.run();
+            // A run writes each object whole or not at all: it may be cut short, and the next one
+            // goes on from there.
+            tokio::select! {
+                () = &mut end => return Ok(()),
+                () = self.run() => {}
+            }
         }
     }
 
     fn take(&mut self, seen: Seen) {
         match seen {
             Seen::View(place, view) => self.views[place] = Some(view),
-            Seen::Taken(taken) => self.taken = Some(taken),
+            Seen::Taken(taken, _) => self.taken = Some(taken),
         }
     }
 
-    /// Brings the directory up to date, once everything was read.
-    fn run(&mut self) {
+    /// Brings what is written up to date, once everything was read.
+    async fn run(&mut self) {
         let views: Option<Vec<View>> = self.views.iter().cloned().collect();
         let (Some(views), Some(taken)) = (views, &self.taken) else { return };
-        self.retry = None;
-        match self.export.run(&views, taken, true) {
-            Ok(done) => {
-                let remarks = BTreeSet::from_iter(done.remarks);
-                remarks.difference(&self.remarks).for_each(log);
-                for gone in self.remarks.difference(&remarks) {
-                    tracing::info!("no more: {gone}");
-                }
-                self.remarks = remarks;
-                for host in &done.removed {
-                    tracing::info!(host = %host, "removed: it is not exported any more");
-                }
-                tracing::info!(
-                    names = done.objects.len(),
-                    new_addresses = done.named,
-                    written = done.written.len(),
-                    removed = done.removed.len(),
-                    unchanged = done.unchanged,
-                    "exported"
-                );
+        let result = self.export.run(&views, taken, true).await;
+        let is_cluster = matches!(self.export.destination, Destination::Cluster(_));
+        let pause = match &result {
+            // What is empty now is tried again when some manifest changes.
+            Err(ExportError::Empty { .. }) => None,
+            Err(_) => Some(self.backoff.pause()),
+            Ok(done) if !done.refused.is_empty() => Some(self.backoff.pause()),
+            Ok(_) => {
+                self.backoff.reset();
+                is_cluster.then(|| self.backoff.jittered(LOOK_AGAIN))
             }
+        };
+        self.again = pause.map(|pause| Instant::now() + pause);
+        match result {
+            Ok(done) => self.tell(done),
             Err(error) => {
-                // What is empty now is tried again when some manifest changes.
-                let passing = !matches!(error, ExportError::Empty { .. });
-                self.retry = passing.then(|| Instant::now() + RETRY_AFTER);
                 tracing::error!("not exported: {:#}", anyhow::Error::new(error));
+                self.told.failed();
             }
         }
+    }
+
+    fn tell(&mut self, done: Done) {
+        self.told.good(&done);
+        let nothing = done.is_nothing();
+        let remarks = BTreeSet::from_iter(done.remarks);
+        remarks.difference(&self.remarks).for_each(log);
+        for gone in self.remarks.difference(&remarks) {
+            tracing::info!("no more: {gone}");
+        }
+        self.remarks = remarks;
+        for host in &done.removed {
+            tracing::info!(host = %host, "removed: it is not exported any more");
+        }
+        if nothing {
+            tracing::debug!(names = done.objects.len(), "all is as it should be");
+            return;
+        }
+        tracing::info!(
+            names = done.objects.len(),
+            new_addresses = done.named,
+            written = done.written.len(),
+            removed = done.removed.len(),
+            unchanged = done.unchanged,
+            "exported"
+        );
     }
 }
 

@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{
     super::{ExportError, atomic},
-    Book,
+    held::{At, Held},
 };
 
 /// 65,000 names of 250 bytes are a quarter of it.
@@ -28,18 +28,6 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 pub struct AddressFile {
     path: PathBuf,
-}
-
-/// The file, held by us alone until this is dropped.
-#[derive(Debug)]
-pub struct Held {
-    path: PathBuf,
-    /// Its bytes; `None`: there is none yet.
-    before: Option<String>,
-    /// What it holds, and is to hold.
-    pub book: Book,
-    /// Closing it gives the lock back.
-    _lock: Option<File>,
 }
 
 impl AddressFile {
@@ -74,7 +62,7 @@ impl AddressFile {
                 Err(errno) => return Err(failed(errno.into())),
             }
         }
-        Held::read(path, Some(file))
+        held(path, Some(file))
     }
 
     /// Reads it without a lock and without making one, for a run that writes nothing.
@@ -82,7 +70,7 @@ impl AddressFile {
     /// # Errors
     /// When it cannot be read, or is not what was written there.
     pub fn look(&self) -> Result<Held, ExportError> {
-        Held::read(self.real(), None)
+        held(self.real(), None)
     }
 
     /// Behind a link, the file that it leads to: the link is kept.
@@ -91,54 +79,20 @@ impl AddressFile {
     }
 }
 
-impl Held {
-    fn read(path: PathBuf, lock: Option<File>) -> Result<Self, ExportError> {
-        let failed = |source| ExportError::File { path: path.clone(), doing: "reading", source };
-        let before = read(&path).map_err(failed)?;
-        let corrupt = |line, problem| ExportError::Corrupt { path: path.clone(), line, problem };
-        let text = before.map(String::from_utf8).transpose().map_err(|error| {
-            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
-            corrupt(line, "there are bytes that are no text: this is no file of addresses".into())
-        })?;
-        let book = text.as_deref().map(Book::parse).transpose();
-        let book = book.map_err(|fault| corrupt(fault.line, fault.problem))?.unwrap_or_default();
-        Ok(Self { path, before: text, book, _lock: lock })
-    }
+/// What is there, held for as long as `lock` is open.
+fn held(path: PathBuf, lock: Option<File>) -> Result<Held, ExportError> {
+    let failed = |source| ExportError::File { path: path.clone(), doing: "reading", source };
+    let before = read(&path).map_err(failed)?;
+    Held::new(path.display().to_string(), before, At::File(path, lock))
+}
 
-    /// Where it is, when there is no such file yet.
-    #[must_use]
-    pub fn absent(&self) -> Option<&Path> {
-        self.before.is_none().then_some(&*self.path)
-    }
-
-    /// True when saving would write other records than there are.
-    #[must_use]
-    pub fn is_changed(&self) -> bool {
-        match &self.before {
-            None => !self.book.is_empty(),
-            // What a person wrote between the records is left alone while they hold.
-            Some(text) => Book::parse(text).as_ref() != Ok(&self.book),
-        }
-    }
-
-    /// Writes it, if it holds something new.
-    ///
-    /// # Errors
-    /// When it cannot be written; it is then as it was.
-    pub fn save(&mut self) -> Result<(), ExportError> {
-        if !self.is_changed() {
-            return Ok(());
-        }
-        let text = self.book.text();
-        atomic::replace(&self.path, text.as_bytes()).map_err(|source| ExportError::File {
-            path: self.path.clone(),
-            doing: "writing",
-            source,
-        })?;
-        self.before = Some(text);
-        Ok(())
-    }
+/// Writes it in place of what is there, whole or not at all.
+pub(super) fn write(path: &Path, text: &str) -> Result<(), ExportError> {
+    atomic::replace(path, text.as_bytes()).map_err(|source| ExportError::File {
+        path: path.to_owned(),
+        doing: "writing",
+        source,
+    })
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -182,7 +136,12 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 mod tests {
     use std::{fs, os::unix::fs::symlink, sync::mpsc};
 
-    use super::*;
+    use super::{super::Book, *};
+
+    fn wait<T>(work: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(work)
+    }
 
     fn names(held: &mut Held, hosts: &[&str]) {
         let range = "127.255.0.0/16".parse().expect("a range");
@@ -196,14 +155,14 @@ mod tests {
         let file = AddressFile::new(&path);
         let mut held = file.hold().expect("held");
         names(&mut held, &["a.global"]);
-        held.save().expect("saved");
+        wait(held.save()).expect("saved");
         drop(held);
         // A comment of somebody stays while nothing changes.
         let text = format!("# mine\n{}", fs::read_to_string(&path).expect("read"));
         fs::write(&path, &text).expect("written");
         let mut held = file.hold().expect("held");
         names(&mut held, &["a.global"]);
-        held.save().expect("saved");
+        wait(held.save()).expect("saved");
         assert_eq!(fs::read_to_string(&path).expect("read"), text);
         let left: Vec<_> = fs::read_dir(dir.path()).expect("a directory").flatten().collect();
         assert_eq!(left.len(), 2, "the file and its lock: {left:?}");
@@ -219,12 +178,12 @@ mod tests {
         let thread = thread::spawn(move || {
             let mut held = other.hold().expect("held");
             names(&mut held, &["b.global"]);
-            held.save().expect("saved");
+            wait(held.save()).expect("saved");
             done.send(held.book.len()).expect("a listener");
         });
         assert!(second.try_recv().is_err(), "the second waits");
         names(&mut first, &["a.global"]);
-        first.save().expect("saved");
+        wait(first.save()).expect("saved");
         drop(first);
         assert_eq!(second.recv().expect("an end"), 2, "it saw what the first had written");
         thread.join().expect("no panic");
@@ -252,7 +211,7 @@ mod tests {
             (
                 "binary",
                 "binary:2: there are bytes that are no text: this is no file of addresses; \
-                        the file is left as it is: mend it",
+                        it is left as it is: mend it",
             ),
             ("dangling", "it is a link to a file that is not there"),
             ("cut", "`end` is missing"),
@@ -277,7 +236,7 @@ mod tests {
         symlink(&path, &link).expect("a link");
         let mut held = AddressFile::new(&link).hold().expect("held");
         names(&mut held, &["a.global"]);
-        held.save().expect("saved");
+        wait(held.save()).expect("saved");
         assert!(link.symlink_metadata().expect("there").is_symlink());
         assert!(fs::read_to_string(&path).expect("read").contains("a.global"));
     }

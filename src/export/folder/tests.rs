@@ -63,7 +63,7 @@ fn a_file_is_ours_when_it_says_so_and_has_our_name() {
     let found = place.look();
     assert_eq!(found.ours.keys().collect::<Vec<_>>(), ["bar.ns2.global"]);
     let ours = &found.ours["bar.ns2.global"];
-    assert_eq!((&*ours.text, ours.clusters.len()), (OURS.as_bytes(), 1));
+    assert!(ours.is(OURS) && !ours.is("") && ours.clusters.len() == 1);
     assert!(ours.clusters.contains("c2"));
     let whose = found.taken.owner_of("bar.ns2.global", "ns1").expect("theirs.yaml or two.yaml");
     assert!(whose.starts_with("ServiceEntry ns1/"), "{whose}");
@@ -73,7 +73,7 @@ fn a_file_is_ours_when_it_says_so_and_has_our_name() {
         ("foo.ns2.global", false),
         ("baz.ns2.global", false),
     ] {
-        assert_eq!(place.folder.is_free(host, &found), free, "{host}");
+        assert_eq!(place.folder.other_at(host, &found).is_none(), free, "{host}");
     }
     let said: Vec<_> = found.remarks.iter().map(ToString::to_string).collect();
     let left = said.iter().filter(|said| said.contains("is left alone; remove it")).count();
@@ -94,7 +94,7 @@ fn links_pipes_and_directories_are_nobodys() {
     let found = place.look();
     assert!(found.ours.is_empty());
     for host in ["bar.ns2.global", "dir.ns2.global", "pipe.ns2.global"] {
-        assert!(!place.folder.is_free(host, &found), "{host}");
+        assert!(place.folder.other_at(host, &found).is_some(), "{host}");
     }
     assert_eq!(found.remarks.len(), 3, "{:?}", found.remarks);
 }

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use super::*;
 use crate::{
     export::{
-        Form, OWNER,
+        AddressFile, Folder, Form, OWNER,
         offer::{Offer, Port},
     },
     manifests::{Kind, News, ObjectRef, Severity, Store, parse},
@@ -24,8 +24,12 @@ impl Place {
             peers: (1..=clusters).map(peer).collect(),
             shape: Shape { form: Form::Direct, namespace: "ns1".into(), ..Shape::default() },
             range: "127.255.0.0/16".parse().expect("a range"),
-            addresses: AddressFile::new(&dir.path().join("addresses")),
-            folder: folder.then(|| Folder::new(&dir.path().join("out"))),
+            record: Record::File(AddressFile::new(&dir.path().join("addresses"))),
+            destination: if folder {
+                Destination::Folder(Folder::new(&dir.path().join("out")))
+            } else {
+                Destination::Shown
+            },
             forget: Vec::new(),
             allow_empty: false,
         };
@@ -33,7 +37,12 @@ impl Place {
     }
 
     fn run(&self, views: &[View]) -> Done {
-        self.export.run(views, &Taken::default(), true).expect("a run")
+        self.try_run(views, &Taken::default(), true).expect("a run")
+    }
+
+    fn try_run(&self, views: &[View], taken: &Taken, write: bool) -> Result<Done, ExportError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(self.export.run(views, taken, write))
     }
 
     fn addresses(&self) -> String {
@@ -122,7 +131,7 @@ fn a_directory_is_brought_up_to_date_and_left_alone_when_it_is() {
     assert!(place.addresses().contains(" foo.ns2.global\n"), "its record stays");
 
     let views = [view(&["bar"]), view(&["bar", "new", "newer"])];
-    let done = place.export.run(&views, &Taken::default(), false).expect("a look");
+    let done = place.try_run(&views, &Taken::default(), false).expect("a look");
     assert_eq!((done.written, done.named), (vec!["newer.ns2.global".to_owned()], 1));
     assert!(!place.addresses().contains("newer") && place.files().len() == 2, "nothing written");
 }
@@ -133,7 +142,7 @@ fn the_last_files_are_removed_only_when_that_is_allowed() {
     place.run(&[view(&["bar", "foo"]), view(&["bar"])]);
     let none = [view(&[]), view(&[])];
     for write in [false, true] {
-        let run = place.export.run(&none, &Taken::default(), write);
+        let run = place.try_run(&none, &Taken::default(), write);
         let error = run.expect_err("all would go").to_string();
         assert!(error.contains("all 2 files of ours in it would be removed"), "{error}");
         assert!(error.contains("bar.ns2.global first") && error.contains("--allow-empty"));
@@ -178,7 +187,7 @@ fn taken(yaml: &str) -> Taken {
     let file: std::sync::Arc<Path> = Path::new("c0.yaml").into();
     let mut store = Store::new();
     store.apply(vec![News::File(file.clone(), Some(parse(&file, yaml.as_bytes())))]);
-    Taken::of_store(&store)
+    Taken::of_store(&store, None)
 }
 
 #[test]
@@ -197,7 +206,7 @@ metadata: {name: mine, namespace: x}
 spec: {host: foo.ns2.global}
 ",
     );
-    let done = place.export.run(&[view(&["bar", "foo"])], &taken, true).expect("a run");
+    let done = place.try_run(&[view(&["bar", "foo"])], &taken, true).expect("a run");
     assert_eq!(done.objects.keys().collect::<Vec<_>>(), ["foo.ns2.global"]);
     let foo = &done.objects["foo.ns2.global"];
     assert!(foo.contains("- 127.255.0.3\n"), "the address of theirs is not given: {foo}");
@@ -228,14 +237,14 @@ spec: {hosts: [late.example], addresses: [127.255.0.2], resolution: STATIC}
 ",
     );
     let views = [view(&["bar", "foo"]), view(&["bar"])];
-    let done = place.export.run(&views, &taken, true).expect("a run");
+    let done = place.try_run(&views, &taken, true).expect("a run");
     assert_eq!((&*done.written, done.unchanged), (&["foo.ns2.global".to_owned()][..], 1));
     assert_eq!(fs::read_to_string(&path).expect("there"), before, "neither changed nor removed");
     let why = "error: bar.ns2.global: its address 127.255.0.2 is also that of ServiceEntry x/late \
                (c0.yaml:2): it is not written";
     assert!(said(&done)[0].starts_with(why), "{:?}", said(&done));
     fs::remove_file(&path).expect("removed");
-    assert!(place.export.run(&views, &taken, true).expect("a run").is_nothing());
+    assert!(place.try_run(&views, &taken, true).expect("a run").is_nothing());
     assert!(place.addresses().contains("127.255.0.2 bar.ns2.global"), "its record stays");
     assert!(place.run(&views).written.contains(&"bar.ns2.global".to_owned()), "theirs is gone");
 }
@@ -279,7 +288,7 @@ fn a_forgotten_name_frees_its_address() {
         (false, "would be freed; it is still exported and would have 127.255.0.2 now"),
         (true, "is freed; it is still exported and has 127.255.0.2 now"),
     ] {
-        let done = place.export.run(&[view(&["b"])], &Taken::default(), write).expect("a run");
+        let done = place.try_run(&[view(&["b"])], &Taken::default(), write).expect("a run");
         assert_eq!(said(&done), [format!("warning: b.ns2.global: 127.255.0.3 {told}")]);
     }
 }
@@ -301,7 +310,7 @@ fn a_file_of_addresses_that_was_lost_is_not_begun_anew() {
     let place = Place::new(1, true);
     place.run(&[view(&["a", "b"])]);
     fs::remove_file(place.dir.path().join("addresses")).expect("removed");
-    let run = place.export.run(&[view(&["b"])], &Taken::default(), true);
+    let run = place.try_run(&[view(&["b"])], &Taken::default(), true);
     let error = run.expect_err("b would get the address of a").to_string();
     assert!(error.contains("out holds 2 files of ours with addresses"), "{error}");
     assert_eq!(place.files().len(), 2);

@@ -69,6 +69,7 @@ fn the_api_takes_every_file_for_kubernetes() {
     for directory in [
         "config/kubernetes",
         "config/kubernetes/dns",
+        "config/kubernetes/export",
         "config/kubernetes/canary/global",
         "config/kubernetes/canary/multi-primary",
         "config/istio",
