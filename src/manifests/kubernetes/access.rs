@@ -8,18 +8,20 @@ use kube::config::{
     Config as Access, InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError,
 };
 
-use super::Config;
+use super::{Config, api};
 
 /// Why there is no access.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     /// A kubeconfig that cannot be used.
-    #[error("cannot use {place}: name a kubeconfig file, and a context that it has")]
+    #[error("cannot use {place}: {why}{advice}")]
     Kubeconfig {
         /// The file, or where it was looked for.
         place: String,
         /// What is wrong with it.
-        source: Box<KubeconfigError>,
+        why: String,
+        /// What to do, where that is known.
+        advice: &'static str,
     },
     /// A pod without a usable service account.
     #[error(
@@ -60,7 +62,12 @@ fn from_file(file: Option<&PathBuf>, context: Option<String>) -> Result<Access, 
         Some(file) => format!("the kubeconfig {}", file.display()),
         None => "$KUBECONFIG or ~/.kube/config".to_owned(),
     };
-    let failed = |source| AccessError::Kubeconfig { place, source: Box::new(source) };
+    let failed = |error: KubeconfigError| {
+        let advice = advice(&error);
+        // Its errors repeat what is behind them.
+        let why = api::told(&error);
+        AccessError::Kubeconfig { place, why, advice }
+    };
     let read = match file {
         Some(file) => Kubeconfig::read_from(file),
         None => Kubeconfig::read(),
@@ -71,6 +78,17 @@ fn from_file(file: Option<&PathBuf>, context: Option<String>) -> Result<Access, 
     let access =
         read.and_then(|read| runtime.block_on(Access::from_custom_kubeconfig(read, &options)));
     access.map_err(failed)
+}
+
+fn advice(error: &KubeconfigError) -> &'static str {
+    use KubeconfigError as E;
+    match error {
+        E::ReadConfig(..) | E::FindPath => ": name a kubeconfig file that can be read",
+        E::CurrentContextNotSet => ": name a context, or give it a current-context",
+        E::LoadContext(_) => ": name a context that it has",
+        E::LoadClusterOfContext(_) => ": it lacks the cluster that its context names",
+        _ => "",
+    }
 }
 
 #[cfg(test)]
@@ -113,10 +131,12 @@ contexts:
     fn a_context_is_found_or_the_file_is_named() {
         check(None, Ok("https://127.0.0.1:1/"));
         check(Some("a"), Ok("https://127.0.0.1:1/"));
-        check(Some("b"), Err("name a kubeconfig file, and a context that it has"));
+        check(Some("b"), Err("failed to load current context: b: name a context that it has"));
         check(Some("proxied"), Err("asks for a proxy (http://proxy:3128/)"));
         let config = Config { kubeconfig: Some("/no/such/file".into()), ..Config::default() };
         let error = find(&config).expect_err("no file").to_string();
-        assert!(error.contains("the kubeconfig /no/such/file"), "{error}");
+        let place = "cannot use the kubeconfig /no/such/file: ";
+        assert!(error.starts_with(place) && error.ends_with("that can be read"), "{error}");
+        assert_eq!(error.matches("No such file").count(), 1, "{error}");
     }
 }

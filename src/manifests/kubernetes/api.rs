@@ -160,18 +160,23 @@ async fn collect(mut body: Incoming, max: usize) -> Result<Vec<u8>, Trouble> {
 impl Trouble {
     /// An error and what is behind it.
     pub(super) fn of_error(error: &(dyn std::error::Error + 'static)) -> Self {
-        let mut parts = Vec::new();
-        let mut next = Some(error);
-        while let Some(error) = next {
-            let part = error.to_string();
-            // Some repeat what is behind them.
-            if parts.last().is_none_or(|last: &String| !last.ends_with(&part)) {
-                parts.push(part);
-            }
-            next = error.source();
-        }
-        Self::Other(shown(&parts.join(": ")))
+        Self::Other(told(error))
     }
+}
+
+/// An error and what is behind it, each part once.
+pub(super) fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut parts = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let part = error.to_string();
+        // Some repeat what is behind them.
+        if parts.last().is_none_or(|last: &String| !last.ends_with(&part)) {
+            parts.push(part);
+        }
+        next = error.source();
+    }
+    shown(&parts.join(": "))
 }
 
 impl From<Status> for Trouble {
