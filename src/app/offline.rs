@@ -40,7 +40,8 @@ impl Loaded {
     /// When a directory or the credentials cannot be read, or the API is away.
     pub fn read(settings: &Settings) -> anyhow::Result<Self> {
         let mut store = Store::new();
-        let changes = store.apply(open(settings)?.load_once(PATIENCE)?);
+        let tell = |why: &str| eprintln!("waiting: {why}");
+        let changes = store.apply(open(settings)?.load_once(PATIENCE, tell)?);
         let ports = [settings.admin.listen, settings.health.listen, settings.agent.listen];
         let ports = ports.into_iter().chain([settings.metrics.listen]);
         let operators = ports.filter_map(Listen::address).collect();

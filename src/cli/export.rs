@@ -329,7 +329,8 @@ fn read(
     let source = source.with_context(in_cluster)?;
     let api = source.kubernetes();
     let mut store = Store::new();
-    let changes = store.apply(source.load_once(PATIENCE).with_context(in_cluster)?);
+    let tell = |why: &str| eprintln!("waiting: {}: {}", peer.name, line(&why));
+    let changes = store.apply(source.load_once(PATIENCE, tell).with_context(in_cluster)?);
     for problem in store.problems() {
         // Notes are of kinds that are not read: most of a cluster.
         if problem.severity != Severity::Note {

@@ -59,6 +59,8 @@ pub enum SourceError {
 
 /// How long a program that does not stay waits for the API.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// After this long it is said what is waited for.
+pub const SILENCE: Duration = Duration::from_secs(3);
 
 /// Directories, and the API of a cluster where it is asked for.
 #[derive(Debug)]
@@ -95,18 +97,27 @@ impl Sources {
         Ok(Self { directories, kubernetes, loaded: None })
     }
 
-    /// Everything there is, once, for a program that does not stay. Blocks.
+    /// Everything there is, once, for a program that does not stay. Blocks. What takes long is told
+    /// once to `tell`.
     ///
     /// # Errors
     /// When the API has not told everything in time.
-    pub fn load_once(mut self, patience: Duration) -> Result<Update, SourceError> {
+    pub fn load_once(
+        mut self,
+        patience: Duration,
+        tell: impl FnOnce(&str),
+    ) -> Result<Update, SourceError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let health = self.kubernetes();
+        let why = || health.as_ref().map(|api| api.reasons().join("; ")).unwrap_or_default();
         runtime.block_on(async {
-            tokio::time::timeout(patience, self.load()).await.map_err(|_| {
-                let why = health.map(|health| health.reasons().join("; ")).unwrap_or_default();
-                SourceError::Silent { patience, why }
-            })
+            let quiet = SILENCE.min(patience);
+            if let Ok(update) = tokio::time::timeout(quiet, self.load()).await {
+                return Ok(update);
+            }
+            tell(&why());
+            let rest = tokio::time::timeout(patience - quiet, self.load()).await;
+            rest.map_err(|_| SourceError::Silent { patience, why: why() })
         })
     }
 
@@ -166,7 +177,8 @@ users: []
         let config =
             kubernetes::Config { kubeconfig: Some(kubeconfig), ..kubernetes::Config::default() };
         let source = Sources::open::<&Path>(&[], Some(&config)).expect("opened");
-        let error = source.load_once(Duration::from_millis(300)).expect_err("away").to_string();
+        let error = source.load_once(Duration::from_millis(300), |_| {});
+        let error = error.expect_err("away").to_string();
         assert!(error.contains("Service") && error.contains("refused"), "{error}");
     }
 }

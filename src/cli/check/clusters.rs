@@ -40,7 +40,10 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<bool> {
     let suffix = &settings.gateway.rewrite_suffix;
     let mut members = Vec::new();
     for peer in &args.cluster {
-        let source = peer.open().and_then(|source| source.load_once(PATIENCE));
+        let source = peer.open().and_then(|source| {
+            let tell = |why: &str| eprintln!("waiting: {}: {}", peer.name, line(&why));
+            source.load_once(PATIENCE, tell)
+        });
         let mut store = Store::new();
         let changes = store.apply(source.with_context(|| format!("--cluster {}", peer.name))?);
         let gateway = offline::gateway_elsewhere(&settings);
