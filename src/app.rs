@@ -19,7 +19,7 @@ use crate::{
     config::{Settings, Sources},
     discovery::Catalog,
     gateway::{Gateway, Running},
-    manifests::Keeper,
+    manifests::{Keeper, kubernetes::Health, source::SILENCE},
     metrics::Metrics,
     resolver::{self, Names},
     routing::SharedTable,
@@ -42,6 +42,8 @@ use control::Control;
 use discovery::Discovery;
 use status::Status;
 
+pub use shutdown::WhileLoading;
+
 /// What a start is given.
 #[derive(Debug)]
 pub struct Start {
@@ -56,12 +58,12 @@ pub struct Start {
 }
 
 /// Keeps signals that are about settings and statistics from ending the process before
-/// [`App::run`] listens for them.
+/// [`App::run`] listens for them, and lets SIGTERM and SIGINT end it in order, with 0.
 ///
 /// # Errors
 /// When signals cannot be listened for.
-pub fn survive_signals_while_loading() -> std::io::Result<()> {
-    shutdown::survive_while_loading()
+pub fn listen_while_loading() -> std::io::Result<WhileLoading> {
+    WhileLoading::start()
 }
 
 /// Everything at work.
@@ -112,7 +114,7 @@ pub fn start(start: Start) -> anyhow::Result<App> {
     };
     let control = Control::start(parts, servers)?;
     control.resolve(resolver, keeper.asks());
-    first_load(&keeper, &names, settings.resolver.start_wait)?;
+    first_load(&keeper, &names, &status, settings.resolver.start_wait)?;
     let mut running = gateway.start(table).context("a worker thread could not be started")?;
     control.data_plane_runs(&mut running, &metrics, &settings);
     status.accepting();
@@ -122,15 +124,25 @@ pub fn start(start: Start) -> anyhow::Result<App> {
 }
 
 /// Waits until the manifests are read and in force and, not longer than `patience`, until the host
-/// names in them were looked up.
+/// names in them were looked up. What takes long is told once.
 fn first_load(
     keeper: &Keeper<discovery::Ask>,
     names: &Names,
+    status: &Status,
     patience: Duration,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     runtime.block_on(async {
-        let loaded = keeper.loaded().wait_for(|loaded| *loaded).await.map(drop);
+        let mut loaded = keeper.loaded();
+        let mut done = std::pin::pin!(loaded.wait_for(|loaded| *loaded));
+        let loaded = match tokio::time::timeout(SILENCE, &mut done).await {
+            Ok(loaded) => loaded.map(drop),
+            Err(_) => {
+                let why = status.kubernetes().map(Health::reasons).unwrap_or_default();
+                tracing::warn!(?why, "still waiting for the first load");
+                done.await.map(drop)
+            }
+        };
         loaded.context("the manifests could not be loaded")?;
         if tokio::time::timeout(patience, names.answered()).await.is_err() {
             tracing::warn!("not every host name was answered within resolver.start_wait");
@@ -148,12 +160,13 @@ impl App {
         self.running.addresses()
     }
 
-    /// Serves until a signal or an admin's command says otherwise, and then leaves well. Blocks.
+    /// Serves until a signal or an admin's command says otherwise, and then leaves well. From here
+    /// on `early` no longer listens for signals. Blocks.
     ///
     /// # Errors
     /// When signals cannot be listened for.
-    pub fn run(self) -> anyhow::Result<()> {
-        shutdown::serve(self)
+    pub fn run(self, early: WhileLoading) -> anyhow::Result<()> {
+        shutdown::serve(self, early)
     }
 
     /// Ends at once: what is left of connections is reset.

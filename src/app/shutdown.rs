@@ -4,7 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
 
 use super::{App, control::Order};
 use crate::{config::Settings, gateway::outcome::Outcome};
@@ -42,23 +45,44 @@ impl Signals {
     }
 }
 
-/// Makes SIGHUP and SIGUSR1/2 harmless from the start on: a large load takes seconds, and until
-/// [`serve`] listens for them they would end the process. SIGTERM ends it, as it should: nothing
-/// is lost yet. The kernel's handler stays installed when the runtime here is gone.
-pub(super) fn survive_while_loading() -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let _inside = runtime.enter();
-    for kind in [SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()] {
-        drop(signal(kind)?);
-    }
-    Ok(())
+/// Listens for signals from the start on: a large load, or an API that is away, takes long. SIGHUP
+/// and SIGUSR1/2 change nothing; SIGTERM and SIGINT end the process with 0, since nothing is lost yet.
+/// Dropped, it no longer listens; the kernel's handlers stay.
+#[derive(Debug)]
+pub struct WhileLoading {
+    _stop: oneshot::Sender<()>,
 }
 
-/// Runs until told to end, and then leaves.
-pub(super) fn serve(mut app: App) -> anyhow::Result<()> {
+impl WhileLoading {
+    pub(super) fn start() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let mut signals = {
+            let _inside = runtime.enter();
+            Signals::new()?
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let end = async move {
+            tokio::select! {
+                biased;
+                _ = stopped => {}
+                () = signals.end() => {
+                    tracing::info!("ended before the first load");
+                    std::process::exit(0);
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("signals".into());
+        thread.spawn(move || runtime.block_on(end))?;
+        Ok(Self { _stop: stop })
+    }
+}
+
+/// Runs until told to end, and then leaves. From here on `early` no longer listens.
+pub(super) fn serve(mut app: App, early: WhileLoading) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
+        drop(early);
         wait_for_the_end(&mut app, &mut signals).await;
         leave(&mut app, &mut signals).await;
         anyhow::Ok(())

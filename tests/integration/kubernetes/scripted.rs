@@ -119,3 +119,45 @@ fn a_pod_takes_little_memory() {
     println!("{each:.0} bytes for each pod, whose JSON has {json}");
     assert!(each < 3_000.0, "{each} bytes for each pod: 100,000 do not fit");
 }
+
+/// A kubeconfig of an API that takes connections and says nothing.
+fn mute() -> (TcpListener, tempfile::TempDir) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = json!({"server": format!("http://{}", listener.local_addr().expect("bound"))});
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "it",
+        "clusters": [{"name": "it", "cluster": server}], "users": [],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": ""}}],
+    });
+    std::fs::write(directory.path().join("kubeconfig"), config.to_string()).expect("written");
+    (listener, directory)
+}
+
+#[test]
+fn a_gateway_says_what_it_waits_for_and_ends_in_order_while_it_waits() {
+    let (_listener, directory) = mute();
+    let file = directory.path().join("kubeconfig");
+    let file = file.to_str().expect("a path");
+    let mut command = gateway_of(&["--kubeconfig", file], &[]);
+    let mut waiting = crate::support::daemon::Daemon::start(&mut command);
+    let said = waiting.said("still waiting for the first load");
+    assert!(said["why"].to_string().contains("are being listed"), "{said}");
+    waiting.signal(rustix::process::Signal::TERM);
+    let ended = waiting.ended();
+    assert_eq!(ended.code(), Some(0), "{ended}");
+}
+
+#[test]
+fn a_check_says_what_it_waits_for() {
+    let (_listener, directory) = mute();
+    let mut command = crate::support::process::diolkos();
+    command.arg("check").arg("--kubeconfig").arg(directory.path().join("kubeconfig"));
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let first = lines.next().expect("a line").expect("a text");
+    child.kill().expect("it waits");
+    child.wait().expect("it ends");
+    assert!(first.starts_with("waiting: kubernetes: ") && first.contains("Pod"), "{first}");
+}
