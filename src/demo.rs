@@ -26,6 +26,7 @@ pub mod caller;
 pub mod one_gateway;
 pub mod places;
 pub mod print;
+pub mod probe;
 pub mod process;
 pub mod rival;
 pub mod scenes;

@@ -135,13 +135,38 @@ impl Process {
 
     /// Asks it to end, and waits for that.
     pub async fn stop(mut self) {
+        self.terminate();
+        self.ended(END_TIMEOUT).await;
+    }
+
+    /// Asks it to end, by SIGTERM.
+    pub fn terminate(&self) {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::TERM);
         }
-        let deadline = Instant::now() + END_TIMEOUT;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+    }
+
+    /// Waits until it has ended by itself; false when it has not in this time.
+    pub async fn ended(&mut self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                return false;
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        true
+    }
+
+    /// The bytes of memory that are resident.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn resident(&self) -> anyhow::Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        Ok(kib.with_context(|| format!("{} has no memory", self.name))? * 1024)
     }
 
     fn end(&mut self) {

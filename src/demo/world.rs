@@ -12,15 +12,13 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
+use tokio::net::TcpStream;
 
 use super::{
     application::{self, Application},
     caller::Caller,
     places::{self, Gateway, MANIFESTS, PODS, Pod},
+    probe::is_ready,
     process::Process,
     rival,
     witness::Witness,
@@ -353,19 +351,6 @@ pub fn addresses_are_free() -> anyhow::Result<()> {
         })?;
     }
     Ok(())
-}
-
-/// What a kubelet would ask.
-async fn is_ready(status: SocketAddr) -> bool {
-    let asked = async {
-        let mut stream = TcpStream::connect(status).await?;
-        let request = format!("GET /healthz/ready HTTP/1.1\r\nHost: {status}\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut head = [0; 12];
-        stream.read_exact(&mut head).await?;
-        std::io::Result::Ok(head)
-    };
-    asked.await.is_ok_and(|head| head == *b"HTTP/1.1 200")
 }
 
 /// The port of a pod's sidecar in front of a port of its application.
