@@ -20,6 +20,7 @@ mod sidecar;
 mod status;
 
 pub use certs::CertsArgs;
+pub use demo::{DemoArgs, Rival};
 pub use dns::DnsArgs;
 pub use export::ExportArgs;
 pub use kubernetes::KubernetesArgs;
@@ -32,7 +33,6 @@ use crate::{
         Given, Override, Settings, SettingsError, Sources,
         types::{Listen, address},
     },
-    demo::Act,
     export::Peer,
 };
 
@@ -49,6 +49,7 @@ use crate::{
     after_long_help = "\
 Examples:
   diolkos demo
+  diolkos demo --against envoy
   diolkos gateway --manifests /etc/diolkos/manifests
   diolkos check --manifests /etc/diolkos/manifests
 
@@ -235,44 +236,6 @@ pub struct ExplainArgs {
     /// Ask the running gateway whose operators' page is at this address.
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub admin: Option<SocketAddr>,
-}
-
-/// Arguments of `diolkos demo`.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Three clusters on loopback addresses, joined only by their gateways; nothing needs root. First a
-story about one gateway alone, then the scenes between the clusters: plain, tcp, subset, egress,
-pod-dies, cluster-dies, automation, wrong-root, not-exported. What is seen is held against what
-should be. Every part of diolkos is a process of its own; all end with this one.
-
-Addresses of 127.1.0.0/16, 127.2.0.0/16, 127.3.0.0/16 and 127.255.0.0/16 must be free, so there is
-one demo at a time on a machine.
-
-Examples:
-  diolkos demo
-  diolkos demo --once
-  diolkos demo --scene egress --once
-  diolkos demo --scene gateway --listen 127.0.0.1:0
-  diolkos demo --once --keep ./demo-files")]
-pub struct DemoArgs {
-    /// Play, then end: 0 when all went as they should, 1 otherwise.
-    #[arg(long)]
-    pub once: bool,
-    /// Play only this one: gateway, plain, tcp, subset, egress, pod-dies, cluster-dies, automation,
-    /// wrong-root, not-exported.
-    #[arg(long, value_name = "NAME", value_parser = demo::act)]
-    pub scene: Option<Act>,
-    /// Address of the gateway in the story about one.
-    #[arg(
-        long,
-        value_name = "ADDR",
-        value_parser = address,
-        default_value = "127.0.0.1:15443"
-    )]
-    pub listen: SocketAddr,
-    /// Write certificates, manifests, logs and command lines to this directory and leave them there.
-    #[arg(long, value_name = "DIR")]
-    pub keep: Option<PathBuf>,
 }
 
 impl GatewayArgs {

@@ -9,7 +9,8 @@
 //!
 //! Each part of diolkos is a process of its own, started by a command line that anybody could type;
 //! `--keep` leaves those lines, the manifests, certificates and logs. The first story,
-//! [`one_gateway`], needs no more than a gateway. Must not know: how any part does its work.
+//! [`one_gateway`], needs no more than a gateway; [`against`] has Envoy beside us. Must not know:
+//! how any part does its work.
 
 use std::{
     net::SocketAddr,
@@ -21,6 +22,7 @@ use anyhow::Context as _;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
+pub mod against;
 pub mod application;
 pub mod caller;
 pub mod one_gateway;
@@ -59,6 +61,8 @@ pub enum Act {
     Gateway,
     /// A scene between clusters.
     Clusters(Scene),
+    /// A scene of two columns: [`against`].
+    Against(against::Scene),
 }
 
 /// A scene may take this long: the demo never hangs.
@@ -89,7 +93,7 @@ pub fn run(
     let scenes = match args.scene {
         None => Scene::ALL.to_vec(),
         Some(Act::Clusters(scene)) => vec![scene],
-        Some(Act::Gateway) => return Ok(good),
+        Some(Act::Gateway | Act::Against(_)) => return Ok(good),
     };
     let place = Place::open(args.keep.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -62,6 +62,9 @@ fn arguments_that_cannot_be_read_end_with_2() {
         "diolkos explain a.b --manifests a --admin 127.0.0.1:1",
         "diolkos explain a.b --manifests a --source here",
         "diolkos demo --twice",
+        "diolkos demo --scene nothing",
+        "diolkos demo --against nobody",
+        "diolkos demo --envoy a",
     ] {
         assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
     }

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::{PATIENCE, eventually, tools};
 
 /// The demo without anybody else's network: only loopback, which is up.
-fn demo(arguments: &str) -> Option<Command> {
+pub fn demo(arguments: &str) -> Option<Command> {
     let (unshare, _) = (tools::find("unshare")?, tools::find("ip")?);
     let probe = tools::run(Command::new(&unshare).args(["-n", "true"]), b"", PATIENCE);
     if !probe.good {

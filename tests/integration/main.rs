@@ -65,6 +65,8 @@ mod egress;
 
 // Clusters on one machine, as anybody can see them.
 mod demo;
+// Envoy's gateway and ours, in two columns.
+mod against;
 
 // Our own sidecar at either end, beside itself and beside Envoy.
 mod sidecar;
