@@ -2,7 +2,8 @@
 //!
 //! For a drain of the whole gateway here, and for endpoints that were removed or carry too much in
 //! [`census`]. What a quiet moment is stands in [`super::quiet`]; nothing here ends a connection
-//! at any other but what the operator asked to be reset. Must not know: how a relay ends.
+//! at any other but what the operator asked to be reset, and what is left when the time of a drain
+//! is over. Must not know: how a relay ends.
 
 use std::{
     rc::Rc,
@@ -34,6 +35,28 @@ pub(super) fn drain(worker: &Worker, window: Window, tick: Duration) {
     for connection in quiet_of(live, rules, window.is_late(now), now).take(quota) {
         connection.signal(Signal::Leave(Outcome::QuietDrain));
     }
+}
+
+/// When the time of a drain is over, what is left is cut; this cuts those that rest right now, as
+/// between an answer and the next request of a client that was never quiet for long. Called again
+/// and again for a moment, each call remembering what it saw for the next.
+pub(super) fn cut_resting(worker: &Worker) {
+    worker.registry().each(|_, connection| {
+        let (received, sent) = connection.bytes();
+        let mut seen = connection.seen.get();
+        let moved = seen.bytes != received.wrapping_add(sent);
+        seen.bytes = received.wrapping_add(sent);
+        connection.seen.set(seen);
+        let rests = !moved
+            && !connection.has_ended()
+            && connection.spoke_last() == Side::Upstream
+            && !connection.stuck().busy
+            && connection.served.get().is_some_and(|served| net::is_settled(&served.upstream))
+            && net::is_settled(&connection.downstream);
+        if rests {
+            connection.signal(Signal::Cut(Outcome::Drained));
+        }
+    });
 }
 
 /// Those that are quiet now, the most idle first. What it costs to make sure is spent only on

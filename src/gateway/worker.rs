@@ -50,6 +50,10 @@ use crate::routing::SharedTable;
 
 /// The worker says that it lives, and looks at its clock, this often.
 const TICK: Duration = Duration::from_millis(100);
+/// When a drain is over, what is left has so many looks, so far apart, to be cut between an answer
+/// and the next request: half a second. Requests that are shorter are all answered.
+const LAST_LOOKS: u32 = 50;
+const LOOK: Duration = Duration::from_millis(10);
 /// One read takes at most so much. 64 KiB is what a pipe and a GRO packet hold.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
@@ -227,6 +231,16 @@ impl Worker {
 
     /// Ends all and gives their tasks a moment to pass the end on.
     async fn end_all(&self) {
+        // Its time is over: nobody is in a greater hurry than half a second.
+        if self.draining.get().is_some_and(|window| window.is_over(Instant::now() + TICK)) {
+            for _ in 0..LAST_LOOKS {
+                if self.registry.len() == 0 {
+                    return;
+                }
+                leave::cut_resting(self);
+                tokio::time::sleep(LOOK).await;
+            }
+        }
         self.registry.each(|_, c| c.signal(Signal::Cut(Outcome::Drained)));
         for _ in 0..20 {
             if self.registry.len() == 0 {

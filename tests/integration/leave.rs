@@ -1,7 +1,7 @@
 //! Leaving well: who is ended when, how fast, and who is not.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     sync::Arc,
     thread,
@@ -16,7 +16,9 @@ use diolkos::{
     routing::{Endpoint, EndpointSet, Policy},
 };
 
-use crate::support::{HELLO, Pod, World, deaf, eventually, pattern, read_to_end, table_of};
+use crate::support::{
+    HELLO, PATIENCE, Pod, World, deaf, eventually, pattern, read_to_end, table_of,
+};
 
 const IDLE: Duration = Duration::from_millis(300);
 /// The sweep looks at a connection twice a second, and a worker ticks ten times.
@@ -103,6 +105,53 @@ fn whoever_waits_for_an_answer_is_not_cut_before_the_deadline() {
     assert_eq!(read_to_end(&mut client), (vec![], false), "cut by RST at the deadline");
     assert_eq!(read_to_end(&mut server), (vec![], false));
     assert_eq!((world.handle().ended(Drained), world.handle().ended(QuietDrain)), (1, 0));
+}
+
+/// Clients that are never quiet for long: each is cut at the deadline, and none inside a request
+/// that is answered soon after.
+#[test]
+fn at_the_deadline_whoever_is_always_busy_is_cut_between_two_requests() {
+    const WORK: Duration = Duration::from_millis(100);
+    let pod = Pod::new();
+    let mut world = World::start(&[pod.address], |config| {
+        short(config);
+        config.leave.quiet.idle = Duration::from_secs(3600);
+    });
+    let handle = world.handle();
+    let deadline = Duration::from_secs(1);
+    let clients = 8;
+    let pairs: Vec<_> = (0..clients).map(|_| relayed(&world, &pod)).collect();
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for (n, (mut client, mut server)) in (0_u32..).zip(pairs) {
+            scope.spawn(move || {
+                let mut got = [0; 4];
+                while server.read_exact(&mut got).is_ok() {
+                    thread::park_timeout(WORK);
+                    server.write_all(&got).expect("an answer is taken");
+                }
+            });
+            scope.spawn(move || {
+                // So that at the deadline some are at work and some rest.
+                thread::park_timeout(WORK / 4 * n);
+                loop {
+                    client.write_all(b"work").expect("a request is taken");
+                    client.read_exact(&mut [0; 4]).expect("every request is answered");
+                    client.set_read_timeout(Some(WORK * 2)).expect("timeout");
+                    let rested = client.read(&mut [0]);
+                    client.set_read_timeout(Some(PATIENCE)).expect("timeout");
+                    match rested {
+                        Err(e) if e.kind() == ErrorKind::ConnectionReset => break,
+                        Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock),
+                        Ok(n) => panic!("{n} bytes instead of rest"),
+                    }
+                }
+                assert!(begun.elapsed() >= deadline, "{:?}", begun.elapsed());
+            });
+        }
+        shut_down(&mut world, deadline);
+    });
+    assert_eq!((handle.ended(Drained), handle.ended(QuietDrain)), (clients, 0));
 }
 
 #[test]
