@@ -4,6 +4,7 @@
 //!
 //! ```text
 //!  clients ─▶ their Envoy sidecar ─ mutual TLS ─▶ gateway 1..4 ─▶ the pod's Envoy sidecar ─▶ app
+//!                              └──▶ load balancer ──▶┘
 //! ```
 //!
 //! Must not know: how a gateway drains.
@@ -17,6 +18,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 
 pub mod application;
+pub mod balancer;
 pub mod client;
 pub mod load;
 pub mod sidecars;
@@ -32,6 +34,7 @@ use crate::{
     demo::{probe, process::Process, witness},
 };
 use application::Application;
+use balancer::Balancer;
 use load::{Account, Load};
 
 /// After SIGTERM ours accepts so much longer, as by default; then connections have so long to
@@ -48,8 +51,9 @@ const PUSH: Duration = Duration::from_millis(500);
 /// Work of all kinds is under way in a few seconds; this is for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// Addresses beside those of the gateways: of the pod, of the caller.
-pub(super) const ADDRESSES: [(u8, u16); 8] = [
+/// Addresses beside those of the gateways: of the load balancer, the pod, the caller.
+pub(super) const ADDRESSES: [(u8, u16); 10] = [
+    (7, balancer::PORT),
     (8, application::HTTP),
     (8, application::TCP),
     (8, sidecars::INBOUND),
@@ -57,6 +61,7 @@ pub(super) const ADDRESSES: [(u8, u16); 8] = [
     (9, sidecars::HTTP1.port),
     (9, sidecars::HTTP2.port),
     (9, sidecars::TCP.port),
+    (9, sidecars::BEHIND.port),
     (9, sidecars::ADMIN),
 ];
 
@@ -91,8 +96,11 @@ async fn roll(stage: &Stage, side: Side) -> anyhow::Result<Seen> {
     let _pod = start_sidecar(stage, &site, side, "sidecar-bar", 8, &pod).await?;
     let first = start(stage, side, &site, 1).await?;
     let second = start(stage, side, &site, 2).await?;
-    sidecars::write_endpoints(&site.dir, &[first.address, second.address])?;
-    let client = sidecars::of_client(side.ip(9), &site.dir, &site.dir.join("sleep"), &sni);
+    let balancer = Balancer::start(side.ip(7)).await?;
+    let ways = Ways { dir: &site.dir, balancer: &balancer };
+    ways.lead_to(&[first.address, second.address])?;
+    let one = (side.ip(7), balancer::PORT).into();
+    let client = sidecars::of_client(side.ip(9), one, &site.dir, &site.dir.join("sleep"), &sni);
     let _client = start_sidecar(stage, &site, side, "sidecar-sleep", 9, &client).await?;
 
     let load = Load::start(side.ip(9));
@@ -102,27 +110,41 @@ async fn roll(stage: &Stage, side: Side) -> anyhow::Result<Seen> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let mut seen = Seen { side, ends: Vec::new(), account: Account::default(), logged: Vec::new() };
-    let third = replace(stage, &site, &mut seen, first, &second, 3).await?;
-    let _fourth = replace(stage, &site, &mut seen, second, &third, 4).await?;
+    let third = replace(stage, &site, &ways, &mut seen, first, &second).await?;
+    let _fourth = replace(stage, &site, &ways, &mut seen, second, &third).await?;
     // What the second one took with it has time to be seen.
     tokio::time::sleep(Duration::from_secs(1)).await;
     seen.account = load.stop().await;
     Ok(seen)
 }
 
+/// How new connections find gateways.
+struct Ways<'a> {
+    dir: &'a Path,
+    balancer: &'a Balancer,
+}
+
+impl Ways<'_> {
+    /// From now on to these, whether they are the sidecars' endpoints or behind one address.
+    fn lead_to(&self, gateways: &[SocketAddr]) -> std::io::Result<()> {
+        self.balancer.set(gateways);
+        sidecars::write_endpoints(self.dir, gateways)
+    }
+}
+
 /// Puts a new gateway in place of `old`; `other` stays.
 async fn replace(
     stage: &Stage,
     site: &Site,
+    ways: &Ways<'_>,
     seen: &mut Seen,
     old: Gateway,
     other: &Gateway,
-    last: u8,
 ) -> anyhow::Result<Gateway> {
+    let last = if seen.ends.is_empty() { 3 } else { 4 };
     let new = start(stage, seen.side, site, last).await?;
-    let endpoints = |all: &[SocketAddr]| sidecars::write_endpoints(&site.dir, all);
     tokio::time::sleep(PUSH).await;
-    endpoints(&[old.address, other.address, new.address])?;
+    ways.lead_to(&[old.address, other.address, new.address])?;
     let told = Instant::now();
     match seen.side {
         Side::Ours => old.process.terminate(),
@@ -134,7 +156,7 @@ async fn replace(
     }
     // Kubernetes has it as terminating at once, and istiod leaves such endpoints out.
     tokio::time::sleep(PUSH).await;
-    endpoints(&[other.address, new.address])?;
+    ways.lead_to(&[other.address, new.address])?;
     seen.logged.extend(end(old, told).await?);
     seen.ends.push((told, told.elapsed()));
     Ok(new)

@@ -15,6 +15,8 @@ pub const HTTP: u16 = 8080;
 pub const TCP: u16 = 9999;
 /// How long `/slow` takes.
 pub const SLOW: Duration = Duration::from_secs(6);
+/// How long `/work` takes.
+pub const WORK: Duration = Duration::from_millis(300);
 /// Between two pieces of `/stream/N`.
 pub const EVERY: Duration = Duration::from_millis(100);
 
@@ -67,8 +69,10 @@ async fn answer(stream: TcpStream) -> io::Result<()> {
             pour(&mut stream, pieces).await?;
             continue;
         }
-        if path == "/slow" {
-            tokio::time::sleep(SLOW).await;
+        match &*path {
+            "/slow" => tokio::time::sleep(SLOW).await,
+            "/work" => tokio::time::sleep(WORK).await,
+            _ => {}
         }
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await?;
     }

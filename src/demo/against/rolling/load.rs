@@ -15,17 +15,19 @@ use tokio::task::JoinSet;
 use super::{
     application::EVERY,
     client::{Http, Lines},
-    sidecars::{HTTP1, HTTP2, TCP},
+    sidecars::{BEHIND, HTTP1, HTTP2, TCP},
 };
 
 /// Between two short requests of one client.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Between two calls over TCP of one client: each has a handshake.
 const CALL_PAUSE: Duration = Duration::from_millis(200);
+/// Between two requests that take as long, through a load balancer: too short for a quiet moment.
+const BUSY_PAUSE: Duration = Duration::from_millis(300);
 /// Between two lines of a session: longer than a quiet moment.
 const SESSION_PAUSE: Duration = Duration::from_secs(3);
 /// Clients of each kind.
-const SHORT: usize = 5;
+const SHORT: u32 = 5;
 const LONG: usize = 3;
 const ENDLESS: usize = 3;
 
@@ -36,6 +38,8 @@ pub enum Work {
     Short,
     /// The same after six seconds.
     Long,
+    /// An answer after 0.3 s, by HTTP/1.1 through a load balancer's one address.
+    Behind,
     /// An HTTP/2 stream of six seconds.
     Stream,
     /// A connection over TCP: a line and its echo.
@@ -95,8 +99,16 @@ impl Load {
             clients.spawn(requests(account.clone(), http2, "/stream/60", Work::Stream, PAUSE));
             clients.spawn(sessions(account.clone(), tcp));
         }
-        for _ in 0..SHORT {
+        let behind = (sidecar, BEHIND.port).into();
+        for n in 0..SHORT {
             clients.spawn(calls(account.clone(), tcp));
+            let work = requests(account.clone(), behind, "/work", Work::Behind, BUSY_PAUSE);
+            // Not in step: at any time some are at work and some rest.
+            let early = BUSY_PAUSE * 2 * n / SHORT;
+            clients.spawn(async move {
+                tokio::time::sleep(early).await;
+                work.await;
+            });
         }
         for _ in 0..ENDLESS {
             clients.spawn(endless_streams(account.clone(), http2));
@@ -109,7 +121,7 @@ impl Load {
     #[must_use]
     pub fn is_under_way(&self) -> bool {
         let account = lock(&self.account);
-        let kinds = [Work::Short, Work::Long, Work::Stream, Work::Call, Work::Line];
+        let kinds = [Work::Short, Work::Long, Work::Behind, Work::Stream, Work::Call, Work::Line];
         kinds.iter().all(|kind| account.work.get(kind).is_some_and(|tally| tally.good > 0))
     }
 

@@ -43,6 +43,8 @@ pub const HTTP1: Way =
     Way { name: "http1", port: 8001, alpn: &["istio-http/1.1", "istio", "http/1.1"] };
 /// HTTP/2: many streams on one connection.
 pub const HTTP2: Way = Way { name: "http2", port: 8002, alpn: &["istio-h2", "istio", "h2"] };
+/// The same as the first, where gateways have a single address: that of a load balancer.
+pub const BEHIND: Way = Way { name: "behind", port: 8004, ..HTTP1 };
 /// Any bytes.
 pub const TCP: Way = Way { name: "tcp", port: 8003, alpn: &["istio-peer-exchange", "istio"] };
 
@@ -58,8 +60,8 @@ pub fn write_endpoints(dir: &Path, gateways: &[SocketAddr]) -> std::io::Result<(
 
 /// The caller's: plain in, mutual TLS to a gateway out. `own` holds its key and certificates.
 #[must_use]
-pub fn of_client(ip: Ipv4Addr, dir: &Path, own: &Path, sni: &str) -> Value {
-    let ways = [HTTP1, HTTP2, TCP];
+pub fn of_client(ip: Ipv4Addr, balancer: SocketAddr, dir: &Path, own: &Path, sni: &str) -> Value {
+    let ways = [HTTP1, HTTP2, TCP, BEHIND];
     let listener = |way: &Way| {
         let filter = if *way == TCP { tcp_proxy(way.name) } else { http_manager(way.name) };
         json!({
@@ -75,14 +77,17 @@ pub fn of_client(ip: Ipv4Addr, dir: &Path, own: &Path, sni: &str) -> Value {
         let context = json!({"sni": sni, "common_tls_context": common});
         let mut cluster = json!({
             "name": way.name,
-            "type": "EDS",
             "lb_policy": "LEAST_REQUEST",
-            "eds_cluster_config": {
-                "service_name": GATEWAYS,
-                "eds_config": watched(&dir.join("eds.json")),
-            },
             "transport_socket": tls("UpstreamTlsContext", context),
         });
+        if *way == BEHIND {
+            cluster["type"] = "STATIC".into();
+            cluster["load_assignment"] = assignment(way.name, &[balancer]);
+        } else {
+            cluster["type"] = "EDS".into();
+            let source = watched(&dir.join("eds.json"));
+            cluster["eds_cluster_config"] = json!({"service_name": GATEWAYS, "eds_config": source});
+        }
         if *way == HTTP2 {
             let options = "upstreams.http.v3.HttpProtocolOptions";
             let http2 = json!({"explicit_http_config": {"http2_protocol_options": {}}});
