@@ -60,7 +60,10 @@ pub(in crate::bench) struct Child {
 /// What is running, for the moment when we are told to end.
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 /// What else is to be gone then, by its name, and how.
-static MADE: Mutex<BTreeMap<String, fn(&str)>> = Mutex::new(BTreeMap::new());
+static MADE: Mutex<BTreeMap<String, Remove>> = Mutex::new(BTreeMap::new());
+
+/// Takes away what has this name.
+type Remove = fn(&str);
 
 /// Something that a process does not take with it when it ends.
 #[derive(Debug)]
@@ -68,7 +71,7 @@ pub(in crate::bench) struct Made(String);
 
 impl Made {
     /// Takes it away with `how` when the handle is dropped, or when we are told to end.
-    pub(in crate::bench) fn new(name: impl Into<String>, how: fn(&str)) -> Self {
+    pub(in crate::bench) fn new(name: impl Into<String>, how: Remove) -> Self {
         let name = name.into();
         MADE.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), how);
         Self(name)
