@@ -78,7 +78,7 @@ impl Told {
 }
 
 /// A scene may take this long: the demo never hangs.
-const SCENE_TIMEOUT: Duration = Duration::from_secs(120);
+const SCENE_TIMEOUT: Duration = Duration::from_secs(240);
 const WIDTH: usize = 110;
 
 impl Scene {
