@@ -266,6 +266,26 @@ fn exporters_at_once_give_no_address_twice() {
     assert_eq!(given.len(), 20, "{given:?}");
 }
 
+/// More than the API gives in one answer.
+#[test]
+fn many_names_are_all_found_again() {
+    const NAMES: usize = 520;
+    let _turn = turn();
+    let Some(world) = World::new(&[]) else { return };
+    for n in 0..NAMES {
+        world.offer(&format!("s{n}"));
+    }
+    let timed = |expected: &str| {
+        let begun = Instant::now();
+        let said = world.export("");
+        assert!(said.good && said.stdout.contains(expected), "{expected}: {said:?}");
+        begun.elapsed()
+    };
+    let first = timed("520 entries written, 0 removed, 0 as they were");
+    let second = timed("0 entries written, 0 removed, 520 as they were");
+    println!("{NAMES} names: {first:?} to create them, {second:?} to find them as they were");
+}
+
 #[test]
 fn an_exporter_that_stays_outlasts_both_apis() {
     let _turn = turn();
