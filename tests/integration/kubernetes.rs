@@ -140,6 +140,17 @@ fn until_reached(process: &Process, key: &str, pod: &Pod) -> Talk {
     })
 }
 
+/// Asks for the name until it is refused: before that a pod may be asked, which does not answer.
+fn until_refused(process: &Process, key: &str) {
+    soon("the name is refused", || {
+        let mut client = process.ask(key);
+        client.set_read_timeout(Some(Duration::from_secs(1))).expect("timeout");
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).ok()?;
+        (got == UNRECOGNIZED_NAME).then_some(())
+    });
+}
+
 /// A connection through the gateway.
 struct Talk {
     client: TcpStream,
@@ -221,10 +232,7 @@ fn objects_of_the_api_become_routes_and_a_broken_one_costs_only_itself() {
     });
 
     cluster.kubectl(&["delete", "service", "-n", "ns2", "bar"], "");
-    soon("the service is gone", || {
-        let refused = read_to_end(&mut process.ask(&key("ns2", "bar"))).0;
-        (refused == UNRECOGNIZED_NAME).then_some(())
-    });
+    until_refused(&process, &key("ns2", "bar"));
     talk.round(3);
     talk.end();
 }
@@ -266,10 +274,7 @@ fn an_outage_keeps_what_was_known_and_what_was_missed_is_found_out() {
     process.explains(&key("ns2", "baz"), true);
     cluster.start_api();
     soon("all is watched again", || (age() == 0.0).then_some(()));
-    soon("the missed end is known", || {
-        let refused = read_to_end(&mut process.ask(&key("ns2", "baz"))).0;
-        (refused == UNRECOGNIZED_NAME).then_some(())
-    });
+    until_refused(&process, &key("ns2", "baz"));
     soon("the missed removal is known", || (!is_shown(&process, &goes)).then_some(()));
     until_reached(&process, &key("ns2", "bar"), &comes).end();
     assert!(lists() > lists_before, "it was listed anew");
