@@ -99,6 +99,9 @@ pub(super) struct Seen {
     pub(super) last_progress: Instant,
     pub(super) keepalive_set: bool,
     pub(super) published: (u64, u64),
+    /// Since when downstream and upstream owe an answer, in tenths of a second after accept; 0:
+    /// they do not.
+    pub(super) owing_since: [u32; 2],
     /// Since when its endpoint is not among its route's any more, where that matters.
     pub(super) endpoint_gone: Option<Instant>,
 }
@@ -134,6 +137,7 @@ impl Connection {
                 last_progress: now,
                 keepalive_set: false,
                 published: (0, 0),
+                owing_since: [0, 0],
                 endpoint_gone: None,
             }),
             limits: OnceCell::new(),

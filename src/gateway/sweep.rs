@@ -20,10 +20,11 @@ use super::{
 };
 use crate::net::{self, sys};
 
-/// A connection without progress is asked about its peers this often.
+/// A connection is asked about its peers this often, whether it makes progress or not: bytes for a
+/// peer that has vanished go on into the kernel's buffers.
 const LOOK: Duration = Duration::from_secs(5);
-/// The acknowledgement of the last bytes comes this much after them.
-const ACKNOWLEDGED_WITHIN: Duration = Duration::from_millis(500);
+/// And this often in the time after which a peer counts as vanished, where that is shorter.
+const LOOKS: u32 = 6;
 /// Byte counters of a live connection are published this often, as Istio does.
 const PUBLISH: Duration = Duration::from_secs(5);
 
@@ -108,6 +109,10 @@ fn look(worker: &Worker, connection: &Connection, served: &Served, times: Times)
         connection.signal(Signal::Look);
         return;
     }
+    let period = LOOK.min(worker.config().relay.vanished_after / LOOKS);
+    if seen.owing_since != [0, 0] || times.pass(connection.accepted, period) {
+        look_for_lost(worker, connection, served, period);
+    }
     if moved {
         return;
     }
@@ -123,11 +128,6 @@ fn look(worker: &Worker, connection: &Connection, served: &Served, times: Times)
             connection.signal(Signal::Lost(side, Loss::Reset));
         }
     }
-    // Whoever vanished with bytes in flight is found as soon as that can be said.
-    let vanished = worker.config().relay.vanished_after + ACKNOWLEDGED_WITHIN;
-    if times.pass(seen.last_progress, LOOK) || times.pass(seen.last_progress, vanished) {
-        look_for_lost(worker, connection, served);
-    }
 }
 
 /// A read stops short of an urgent byte, which looks as if there were no more: so once after each
@@ -141,21 +141,28 @@ fn look_for_unread(connection: &Connection, served: &Served) {
 
 /// Ends a side as vanished when it does not acknowledge: `TCP_USER_TIMEOUT` would kill a reader
 /// that only pauses. A side that reset after its FIN is found here too, since nobody reads it.
-fn look_for_lost(worker: &Worker, connection: &Connection, served: &Served) {
+fn look_for_lost(worker: &Worker, connection: &Connection, served: &Served, period: Duration) {
     let after = worker.config().relay.vanished_after;
-    for (side, stream) in
-        [(Side::Downstream, &connection.downstream), (Side::Upstream, &served.upstream)]
+    let age = worker.now().saturating_duration_since(connection.accepted);
+    let mut seen = connection.seen.get();
+    let [down, up] = &mut seen.owing_since;
+    for (side, stream, since) in
+        [(Side::Downstream, &connection.downstream, down), (Side::Upstream, &served.upstream, up)]
     {
         match sys::tcp_info(stream) {
             Ok(info) if is_reset(stream, info) => {
                 connection.signal(Signal::Lost(side, Loss::Reset));
             }
-            Ok(info) if is_vanished(info, after) => {
-                connection.signal(Signal::Lost(side, Loss::Vanished));
+            Ok(info) => {
+                *since = owing_since(info, *since, age, period);
+                if is_vanished(info, *since, age, after) {
+                    connection.signal(Signal::Lost(side, Loss::Vanished));
+                }
             }
-            Ok(_) | Err(_) => {}
+            Err(_) => {}
         }
     }
+    connection.seen.set(seen);
 }
 
 /// Closed, and not in order: a side that took our FIN and then sent its own is closed too, while
@@ -164,11 +171,29 @@ fn is_reset(stream: &TcpStream, info: sys::TcpInfo) -> bool {
     info.closed && net::has_failed(stream)
 }
 
-/// Retransmits in flight, or three window probes unanswered, and nothing came for `after`. A
-/// reader with a zero window that still acknowledges is never cut.
-fn is_vanished(info: sys::TcpInfo, after: Duration) -> bool {
-    let silent = Duration::from_millis(info.silent_ms.into()) >= after;
-    silent && (info.retransmits > 0 || info.probes >= 3)
+/// Retransmits in flight: it owes an answer. First seen so, it may have owed it since the look
+/// before.
+fn owing_since(info: sys::TcpInfo, since: u32, age: Duration, period: Duration) -> u32 {
+    match (info.retransmits > 0, since) {
+        (false, _) => 0,
+        (true, 0) => tenths(age.saturating_sub(period)) + 1,
+        (true, since) => since,
+    }
+}
+
+/// It has owed an answer for `after`, or left three probes unanswered, and nothing came for as
+/// long. Silence alone, and a retransmit, are not enough: a peer that had nothing to say for long
+/// may owe an answer for the moment only. A reader with a zero window that still acknowledges is
+/// never cut.
+fn is_vanished(info: sys::TcpInfo, since: u32, age: Duration, after: Duration) -> bool {
+    let owes = since > 0 && tenths(age).saturating_sub(since) >= tenths(after);
+    let silent = Duration::from_millis(info.silent_ms.into());
+    silent >= after && (owes || info.probes >= 3)
+}
+
+/// Whole tenths of a second; of thirteen years at most.
+fn tenths(time: Duration) -> u32 {
+    u32::try_from(time.as_millis() / 100).unwrap_or(u32::MAX - 1)
 }
 
 /// Whether a limit of the route has passed.
@@ -215,6 +240,7 @@ mod tests {
             last_progress,
             keepalive_set: true,
             published: (0, 0),
+            owing_since: [0, 0],
             endpoint_gone: None,
         };
         judge(now - Duration::from_secs(age), seen, limits, now)
@@ -255,10 +281,25 @@ mod tests {
             silent_ms,
             rtt_us: 0,
         };
-        let after = Duration::from_secs(30);
-        assert!(is_vanished(info(1, 0, 30_000), after));
-        assert!(is_vanished(info(0, 3, 30_000), after));
-        assert!(!is_vanished(info(0, 0, 3_000_000), after), "idle is not vanished");
-        assert!(!is_vanished(info(5, 5, 29_999), after), "it acknowledged a moment ago");
+        let (after, period) = (Duration::from_secs(30), Duration::from_secs(5));
+        // Looked at every five seconds until it has vanished; what is seen at each look.
+        let vanishes_at = |seen: &dyn Fn(u64) -> sys::TcpInfo| {
+            let mut since = 0;
+            (1..100).map(|look| 5 * look).find(|second| {
+                let (info, age) = (seen(*second), Duration::from_secs(*second));
+                since = owing_since(info, since, age, period);
+                is_vanished(info, since, age, after)
+            })
+        };
+        let silence = |second: u64| u32::try_from(second * 1000).expect("short");
+        assert_eq!(vanishes_at(&|second| info(1, 0, silence(second))), Some(35));
+        assert_eq!(vanishes_at(&|second| info(0, 3, silence(second))), Some(30));
+        assert_eq!(vanishes_at(&|second| info(0, 0, silence(second))), None, "idle");
+        assert_eq!(vanishes_at(&|_| info(5, 5, 29_999)), None, "it acknowledged a moment ago");
+        // Idle for minutes, then two looks at a line that loses: it has 30 s from then.
+        let blip = |second| info(u8::from((300..310).contains(&second)), 0, silence(second));
+        assert_eq!(vanishes_at(&blip), None);
+        let gone = |second| info(u8::from(second >= 300), 0, silence(second));
+        assert_eq!(vanishes_at(&gone), Some(330));
     }
 }

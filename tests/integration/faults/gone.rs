@@ -129,6 +129,19 @@ fn a_host_that_vanishes_with_bytes_on_their_way_to_it_is_noticed_and_the_other_s
 }
 
 #[test]
+fn a_host_that_vanishes_is_noticed_while_the_other_side_goes_on_talking() {
+    let Some(mut scene) = Scene::new(|_| {}) else { return };
+    scene.vanish(Side::Endpoint, Way::Mute);
+    let begun = Instant::now();
+    // Slowly: the buffers of the kernel take it for minutes.
+    while scene.client.can_say(1) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it talks to nobody");
+        thread::park_timeout(Duration::from_millis(20));
+    }
+    scene.world.ended(vanished(Side::Endpoint));
+}
+
+#[test]
 fn a_host_that_vanishes_while_its_connection_is_idle_frees_it() {
     each(|side, way| {
         let second = Some(Duration::from_secs(1));

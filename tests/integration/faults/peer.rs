@@ -100,6 +100,11 @@ impl Peer {
         sent
     }
 
+    /// Sends; false when the connection is over.
+    pub fn can_say(&mut self, n: usize) -> bool {
+        self.say(n).is_ok()
+    }
+
     fn say(&mut self, mut n: usize) -> io::Result<()> {
         while n > 0 {
             let bytes = self.says.ahead(n.min(CHUNK));
