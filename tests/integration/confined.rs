@@ -48,7 +48,7 @@ pub fn deny(profile: &mut Value, name: &str) {
 }
 
 /// The profile does what it says, also where the program would not notice.
-fn is_confined(process: &Process) {
+pub fn is_confined(process: &Process) {
     let said = |name| cage::status(process.id(), name);
     let nobody = format!("{0}\t{0}\t{0}\t{0}", cage::USER);
     assert_eq!((said("Uid"), said("Gid")), (nobody.clone(), nobody));

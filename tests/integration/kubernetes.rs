@@ -28,6 +28,8 @@ mod access;
 mod apply;
 // Endpoints that come and go under load.
 mod churn;
+// What a pod may do is enough.
+mod confined;
 // What a live cluster offers to others.
 mod export;
 // An API server out of a script: what is too large for a real one here.
