@@ -72,9 +72,10 @@ pub struct DemoArgs {
     /// Envoy's program [default: envoy in PATH, or target/counterparts/envoy].
     #[arg(long, value_name = "FILE", requires = "against")]
     pub envoy: Option<PathBuf>,
-    /// How many services the scene about memory has.
+    /// How many services the scene about memory has, 1 to 50,000. Envoy takes some 80 KB for each.
     #[arg(long, value_name = "N", requires = "against", default_value_t = 5_000)]
-    pub services: usize,
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=50_000), allow_negative_numbers = true)]
+    pub services: u32,
 }
 
 /// Whom we can be held against.
@@ -107,7 +108,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<bool> {
 impl DemoArgs {
     fn columns(&self, scene: Option<against::Scene>) -> AgainstArgs {
         let (envoy, keep) = (self.envoy.clone(), self.keep.clone());
-        AgainstArgs { envoy, services: self.services, scene, keep }
+        AgainstArgs { envoy, services: self.services as usize, scene, keep }
     }
 }
 
