@@ -275,7 +275,7 @@ fn without_a_descriptor_left_it_waits_and_goes_on() {
     // Ours, which a child inherits: a scrape would hold a descriptor for a moment.
     let max = rustix::process::getrlimit(Resource::Nofile);
     let limit = |current| {
-        let limit = Rlimit { current, ..max.clone() };
+        let limit = Rlimit { current, ..max };
         prlimit(Some(pid), Resource::Nofile, limit).expect("a limit of a child of ours");
     };
     // Who listens for signals during the load gives descriptors back.
