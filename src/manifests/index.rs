@@ -72,7 +72,6 @@ macro_rules! objects {
         #[derive(Clone, Debug, Default)]
         pub struct Objects {
             $(#[doc = concat!("Every ", stringify!($kind), ".")] pub $field: Index<$kind>,)*
-            slices_by_service: BTreeMap<Arc<str>, BTreeMap<Box<str>, Vec<Arc<EndpointSlice>>>>,
         }
 
         impl Objects {
@@ -127,13 +126,6 @@ objects!(
 );
 
 impl Objects {
-    /// The EndpointSlices of a Service, by their label, sorted by name.
-    #[must_use]
-    pub fn slices_of(&self, namespace: &str, service: &str) -> &[Arc<EndpointSlice>] {
-        let found = self.slices_by_service.get(namespace).and_then(|names| names.get(service));
-        found.map_or(&[], Vec::as_slice)
-    }
-
     /// How many objects there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -148,76 +140,9 @@ impl Objects {
 
     /// Puts `object` in force, or takes what has this reference out of force.
     pub(super) fn set(&mut self, reference: &ObjectRef, object: Option<Object>) {
-        if reference.kind == Kind::EndpointSlice {
-            if let Some(old) = self.slices.get(&reference.namespace, &reference.name).cloned() {
-                self.leave_service(&old);
-            }
-            if let Some(Object::EndpointSlice(new)) = &object {
-                self.join_service(new);
-            }
-        }
         match object {
             Some(object) => self.insert(reference, object),
             None => self.remove(reference),
         }
-    }
-
-    fn join_service(&mut self, slice: &Arc<EndpointSlice>) {
-        let Some(service) = slice.service() else { return };
-        let services = self.slices_by_service.entry(slice.meta.namespace.clone()).or_default();
-        let slices = services.entry(service.into()).or_default();
-        let place = slices.partition_point(|other| other.meta.name < slice.meta.name);
-        slices.insert(place, slice.clone());
-    }
-
-    fn leave_service(&mut self, slice: &Arc<EndpointSlice>) {
-        let Some(service) = slice.service() else { return };
-        let namespace = &slice.meta.namespace;
-        let Some(services) = self.slices_by_service.get_mut(namespace) else { return };
-        let Some(slices) = services.get_mut(service) else { return };
-        slices.retain(|other| other.meta.name != slice.meta.name);
-        if slices.is_empty() {
-            services.remove(service);
-        }
-        if services.is_empty() {
-            self.slices_by_service.remove(namespace);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn slice(name: &str, service: &str) -> Object {
-        let yaml = format!(
-            "{{metadata: {{name: {name}, namespace: ns2, \
-             labels: {{kubernetes.io/service-name: {service}}}}}, addressType: IPv4}}"
-        );
-        serde_norway::from_str::<EndpointSlice>(&yaml).expect("a slice").into()
-    }
-
-    fn names(objects: &Objects, service: &str) -> Vec<String> {
-        let slices = objects.slices_of("ns2", service);
-        slices.iter().map(|slice| slice.meta.name.to_string()).collect()
-    }
-
-    #[test]
-    fn slices_are_found_by_the_service_they_name_now() {
-        let mut objects = Objects::default();
-        for object in [slice("b", "bar"), slice("a", "bar"), slice("c", "foo")] {
-            objects.set(&object.reference(), Some(object));
-        }
-        assert_eq!(names(&objects, "bar"), ["a", "b"]);
-        let moved = slice("a", "foo");
-        objects.set(&moved.reference(), Some(moved.clone()));
-        assert_eq!(
-            (names(&objects, "bar"), names(&objects, "foo")),
-            (vec!["b".into()], vec!["a".into(), "c".into()])
-        );
-        objects.set(&moved.reference(), None);
-        assert_eq!(names(&objects, "foo"), ["c"]);
-        assert_eq!((objects.slices.len(), objects.len()), (2, 2));
-        assert_eq!(objects.get(&moved.reference()), None);
     }
 }
