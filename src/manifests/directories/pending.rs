@@ -63,13 +63,18 @@ impl Shared {
                 }
             }
         }
+        let is_sooner = std::mem::take(&mut waiting.is_sooner);
         drop(waiting);
-        self.wake.notify_one();
+        if is_sooner {
+            self.wake.notify_one();
+        }
     }
 
-    /// When something is ripe.
+    /// When something is ripe. Whoever asks is told by [`Self::noted`] of what is due before that.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.waiting().next_due()
+        let mut waiting = self.waiting();
+        waiting.told = waiting.next_due();
+        waiting.told
     }
 
     /// Takes what is ripe at `now`.
@@ -77,7 +82,8 @@ impl Shared {
         self.waiting().take(now)
     }
 
-    /// Waits for an event since the last call.
+    /// Waits until something is due sooner than [`Self::next_due`] said. A file that is saved makes
+    /// half a dozen events, and a waker for each cost more than to read it.
     pub(super) async fn noted(&self) {
         self.wake.notified().await;
     }
@@ -118,6 +124,10 @@ struct Waiting {
     /// When each path is due; and, once it was closed, when it may not be put off any longer.
     paths: BTreeMap<PathBuf, (Instant, Option<Instant>)>,
     overflowed: Option<Instant>,
+    /// What was last said to be due first.
+    told: Option<Instant>,
+    /// Something is due before that.
+    is_sooner: bool,
 }
 
 impl Waiting {
@@ -137,11 +147,21 @@ impl Waiting {
             // Who writes and closes without a pause would otherwise never be read.
             Wait::Quiet => latest.map_or(due, |latest| due.min(latest)),
         };
+        let due = *old;
+        self.note_due(due);
     }
 
     fn overflow(&mut self, now: Instant) {
         self.paths.clear();
-        self.overflowed.get_or_insert(now + SETTLED);
+        let due = *self.overflowed.get_or_insert(now + SETTLED);
+        self.note_due(due);
+    }
+
+    fn note_due(&mut self, due: Instant) {
+        if self.told.is_none_or(|told| due < told) {
+            self.told = Some(due);
+            self.is_sooner = true;
+        }
     }
 
     fn next_due(&self) -> Option<Instant> {
@@ -192,6 +212,21 @@ mod tests {
         check(&[(Settled, 0), (Quiet, 1), (Settled, 2)], 7);
         check(&[(Settled, 0), (Quiet, 1_998), (Settled, 1_999)], 2_000);
         check(&[(Settled, 0), (Created, 1)], 5);
+    }
+
+    #[test]
+    fn whoever_waits_is_woken_only_for_what_is_due_sooner() {
+        let start = Instant::now();
+        let mut waiting = Waiting::default();
+        let mut is_sooner = |path: &str, wait, millis| {
+            waiting.add(path.into(), wait, start + Duration::from_millis(millis));
+            std::mem::take(&mut waiting.is_sooner)
+        };
+        assert!(is_sooner("a", Wait::Created, 0), "the first");
+        assert!(!is_sooner("a", Wait::Quiet, 1), "it was put off");
+        assert!(!is_sooner("b", Wait::Created, 2), "after what is waited for");
+        assert!(is_sooner("a", Wait::Settled, 3), "at 8 instead of 50");
+        assert!(!is_sooner("b", Wait::Settled, 4), "at 9");
     }
 
     #[test]
