@@ -30,8 +30,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) downstream: TcpStream,
-    /// Set once, when an endpoint was chosen for good.
-    pub(super) served: OnceCell<Served>,
+    /// Set once, when an endpoint was chosen for good; boxed, since many never come so far.
+    pub(super) served: OnceCell<Box<Served>>,
     /// Set once, by the route stage.
     pub(super) route: OnceCell<Arc<Route>>,
     peer: Cell<SocketAddr>,

@@ -32,14 +32,16 @@ pub(super) struct Report {
     connection: Rc<Connection>,
     key: usize,
     started: SystemTime,
-    hello: Option<HelloFacts>,
+    /// Boxed, since those that wait for it are many.
+    hello: Option<Box<HelloFacts>>,
     detail: Option<&'static str>,
     attempts: u32,
     last_error: Option<Box<str>>,
     permit: Option<RoutePermit>,
     /// Boxed: only where endpoints are gateways.
     wait: Option<Box<Wait>>,
-    source: Option<SourcePermit>,
+    /// Boxed: only where sources are limited.
+    source: Option<Box<SourcePermit>>,
     tried: Option<Arc<Endpoint>>,
     recorded: bool,
 }
@@ -93,13 +95,17 @@ impl Report {
         })
     }
 
+    pub(super) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
     pub(super) fn connection(&self) -> &Rc<Connection> {
         &self.connection
     }
 
     /// The ClientHello is whole, and has been looked at.
     pub(super) fn heard(&mut self, hello: ClientHello) {
-        self.hello = Some(hello.into());
+        self.hello = Some(Box::new(hello.into()));
     }
 
     /// Which rule made the outcome, for the log.
@@ -115,7 +121,7 @@ impl Report {
         let shared = self.worker.shared();
         let Some(sources) = &shared.sources else { return Ok(()) };
         let admitted = sources.enter(self.connection.peer().ip(), shared.is_pressed());
-        self.source = admitted.map_err(|TooMany| Outcome::ShedSource)?;
+        self.source = admitted.map_err(|TooMany| Outcome::ShedSource)?.map(Box::new);
         Ok(())
     }
 
@@ -152,7 +158,7 @@ impl Report {
         let series = self.worker.shared().metrics.series(route, lease.endpoint());
         series.opened();
         self.tried = None;
-        let _ = self.connection.served.set(Served { upstream, lease, series });
+        let _ = self.connection.served.set(Box::new(Served { upstream, lease, series }));
     }
 
     /// Records how the connection ended: counters, and its line in the access log. The first call
@@ -204,7 +210,7 @@ impl Report {
             received,
             sent,
             spliced: connection.spliced(),
-            hello: self.hello.as_ref(),
+            hello: self.hello.as_deref(),
             route: connection.route.get().map(|r| &**r),
             endpoint: endpoint.map(|e| &**e),
             upstream_local: served.and_then(|s| local(&s.upstream)),

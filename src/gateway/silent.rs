@@ -2,13 +2,17 @@
 //!
 //! A stranger can have any number of these for nothing. So they are bounded: at the bound the one
 //! that waits for longest makes room, since an honest client's second segment comes within a round
-//! trip, and under memory pressure the newest go first. Must not know: what a ClientHello is.
+//! trip, and under memory pressure the newest go first. They share one timer, which is set for the
+//! oldest: their time is over in the order in which they came. Must not know: what a ClientHello is.
 
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     rc::Rc,
+    time::{Duration, Instant},
 };
+
+use tokio::sync::Notify;
 
 use super::{
     outcome::Outcome,
@@ -22,6 +26,8 @@ pub(super) struct Silent {
     next: Cell<u64>,
     all: RefCell<BTreeMap<u64, Entry>>,
     told: Cell<usize>,
+    /// Told when there is one again.
+    first: Notify,
 }
 
 #[derive(Debug)]
@@ -50,12 +56,32 @@ impl Silent {
         let entry = Entry { connection: Rc::clone(connection), told: false };
         let mut all = self.all.borrow_mut();
         all.insert(number, entry);
+        if all.len() - self.told.get() == 1 {
+            self.first.notify_one();
+        }
         if all.len() - self.told.get() > max
             && let Some(oldest) = all.values_mut().find(|entry| !entry.told)
         {
             self.tell(oldest, Outcome::ShedHellos);
         }
         Place { silent: self, number }
+    }
+
+    /// Since when the oldest waits.
+    fn oldest(&self) -> Option<Instant> {
+        let all = self.all.borrow();
+        all.values().find(|entry| !entry.told).map(|entry| entry.connection.accepted)
+    }
+
+    /// Ends those that were accepted `timeout` ago.
+    fn end_late(&self, timeout: Duration, now: Instant) {
+        let is_late =
+            |entry: &Entry| now.saturating_duration_since(entry.connection.accepted) >= timeout;
+        let mut all = self.all.borrow_mut();
+        let waiting = all.values_mut().filter(|entry| !entry.told);
+        for entry in waiting.take_while(|entry| is_late(entry)) {
+            self.tell(entry, Outcome::HelloTimeout);
+        }
     }
 
     /// Sheds the newest half, at least one.
@@ -79,6 +105,18 @@ impl Drop for Place<'_> {
         if self.silent.all.borrow_mut().remove(&self.number).is_some_and(|entry| entry.told) {
             self.silent.told.set(self.silent.told.get() - 1);
         }
+    }
+}
+
+/// Ends each whose time is over, for as long as the worker lives.
+pub(super) async fn end_late(worker: Rc<Worker>) {
+    let (silent, timeout) = (worker.silent(), worker.config().sniff.timeout);
+    loop {
+        match silent.oldest() {
+            Some(accepted) => tokio::time::sleep_until((accepted + timeout).into()).await,
+            None => silent.first.notified().await,
+        }
+        silent.end_late(timeout, Instant::now());
     }
 }
 

@@ -1,7 +1,7 @@
 //! Stage 2, sniff: read until the ClientHello is whole, and keep exactly its bytes.
 //!
 //! Reads, never peeks: one system call less, and a refusal can end in a clean FIN. One deadline
-//! from accept, never extended. From a trusted proxy its header comes first and is required. Must
+//! from accept, never extended, for which all who wait share one timer. From a trusted proxy its header comes first and is required. Must
 //! not know: what a name means.
 
 use std::{
@@ -12,8 +12,6 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-
-use tokio::time::Instant;
 
 use super::{
     client_hello::{ClientHello, Refusal, Scan, Scanner},
@@ -29,7 +27,7 @@ use crate::net;
 /// Limits of this stage.
 #[derive(Clone, Copy, Debug)]
 pub struct SniffLimits {
-    /// From accept to the last byte of the ClientHello.
+    /// From accept to the last byte of the ClientHello, to the next tenth of a second.
     pub timeout: Duration,
     /// Bytes on the wire, record headers included.
     pub bytes_max: usize,
@@ -47,7 +45,8 @@ pub(super) struct Sniffed {
 ///
 /// # Errors
 /// The outcome, when there is none to be had.
-pub(super) async fn sniff(worker: &Worker, report: &mut Report) -> Result<Sniffed, Outcome> {
+pub(super) async fn sniff(report: &mut Report) -> Result<Sniffed, Outcome> {
+    let worker = &*Rc::clone(report.worker());
     if worker.shared().pressure.memory_is_short() {
         return Err(Outcome::ShedMemory);
     }
@@ -58,15 +57,12 @@ pub(super) async fn sniff(worker: &Worker, report: &mut Report) -> Result<Sniffe
     }
     let scanner = Scanner::new(limits.bytes_max);
     let mut reader = Reader { scanner, wire: Vec::new(), awaits_header };
-    // Mostly it is there already; else a timer is needed, and a place among those who wait.
+    // Mostly it is there already; else a place is needed among those who wait for theirs.
     let heard = match reader.read_now(worker, report) {
         Poll::Ready(heard) => heard,
         Poll::Pending => {
-            let deadline = Instant::from_std(report.connection().accepted) + limits.timeout;
             let _place = worker.silent().enter(report.connection(), worker.hellos_max());
-            let read = poll_fn(|context| reader.poll_read(worker, report, context));
-            let heard = tokio::time::timeout_at(deadline, read).await;
-            heard.unwrap_or(Err(Outcome::HelloTimeout))
+            poll_fn(|context| reader.poll_read(worker, report, context)).await
         }
     };
     report.connection().note_taken(Side::Downstream, reader.wire.len());

@@ -188,6 +188,7 @@ impl Worker {
         if let (0, Some(interval)) = (self.index, self.config().check_interval) {
             tokio::task::spawn_local(health::check_for_ever(Rc::clone(&self), interval));
         }
+        tokio::task::spawn_local(silent::end_late(Rc::clone(&self)));
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
@@ -300,7 +301,7 @@ impl Worker {
         };
         let accepted = Instant::now();
         let report = Report::open(self, Connection::new(stream, peer, accepted));
-        tokio::task::spawn_local(connection::run(Rc::clone(self), report));
+        tokio::task::spawn_local(connection::run(report));
     }
 
     fn list(&self) -> Vec<ConnectionView> {
