@@ -163,7 +163,7 @@ impl FirstFlight {
         written: usize,
         patience: Option<Duration>,
     ) -> Answer {
-        let mut attempt = Attempt { written, finished: false };
+        let mut attempt = Attempt { written, finished: false, heard: Vec::new() };
         self.asked = worker.now();
         if !self.is_replayable() {
             return Answer::Settled(self.opening(&attempt));
@@ -175,7 +175,9 @@ impl FirstFlight {
         let settle = limits.idle_timeout.map_or(SETTLE_AFTER, |idle| idle.min(SETTLE_AFTER));
         match tokio::time::timeout(patience.unwrap_or(settle), answer).await {
             Ok(answer) => answer,
-            Err(_) if patience.is_some() => Answer::Failed(Failure::Silent, self.opening(&attempt)),
+            Err(_) if patience.is_some() && attempt.heard.is_empty() => {
+                Answer::Failed(Failure::Silent, self.opening(&attempt))
+            }
             Err(_) => Answer::Settled(self.opening(&attempt)),
         }
     }
@@ -192,11 +194,10 @@ impl FirstFlight {
             return Poll::Ready(answer);
         }
         let mut scratch = worker.scratch();
-        match net::poll_recv(upstream, context, &mut scratch) {
-            Poll::Ready(result) => {
-                return Poll::Ready(self.heard_upstream(result, &scratch, attempt));
+        while let Poll::Ready(result) = net::poll_recv(upstream, context, &mut scratch) {
+            if let Some(answer) = self.heard_upstream(result, &scratch, attempt) {
+                return Poll::Ready(answer);
             }
-            Poll::Pending => {}
         }
         // Back-pressure: nothing is read that could not be sent. After a FIN there is only an
         // RST to come, and the relay or the next write will tell.
@@ -260,27 +261,25 @@ impl FirstFlight {
         None
     }
 
+    /// What the endpoint's word comes to; `None` when it may yet become an alert.
     fn heard_upstream(
         &mut self,
         result: io::Result<usize>,
         scratch: &[u8],
-        attempt: &Attempt,
-    ) -> Answer {
-        let opening = self.opening(attempt);
-        match result {
-            Ok(0) => Answer::Failed(Failure::Closed, Opening { upstream_ended: true, ..opening }),
-            Ok(n) => {
-                let bytes = scratch.get(..n).unwrap_or_default();
-                let mut opening = Opening { to_downstream: bytes.to_vec(), ..opening };
-                self.show(&mut opening, Side::Upstream, bytes);
-                if is_fatal_alert(bytes) {
-                    Answer::Failed(Failure::Alert, opening)
-                } else {
-                    Answer::Settled(opening)
-                }
-            }
-            Err(_) => self.reset(attempt),
+        attempt: &mut Attempt,
+    ) -> Option<Answer> {
+        let Ok(n) = result else { return Some(self.reset(attempt)) };
+        attempt.heard.extend_from_slice(scratch.get(..n).unwrap_or_default());
+        let is_alert = begins_fatal_alert(&attempt.heard);
+        if n > 0 && is_alert && attempt.heard.len() < ALERT_BYTES {
+            return None;
         }
+        let opening = Opening { upstream_ended: n == 0, ..self.opening(attempt) };
+        Some(match (n, is_alert) {
+            (0, _) if attempt.heard.is_empty() => Answer::Failed(Failure::Closed, opening),
+            (1.., true) => Answer::Failed(Failure::Alert, opening),
+            _ => Answer::Settled(opening),
+        })
     }
 
     fn reset(&self, attempt: &Attempt) -> Answer {
@@ -291,6 +290,7 @@ impl FirstFlight {
     fn opening(&self, attempt: &Attempt) -> Opening {
         let mut opening = Opening {
             to_upstream: self.wire.get(attempt.written..).unwrap_or_default().to_vec(),
+            to_downstream: attempt.heard.clone(),
             downstream_ended: self.client_ended,
             downstream_finished: attempt.finished,
             watch: Some(Box::new(Watch::new(self.early_data, self.asked))),
@@ -298,6 +298,7 @@ impl FirstFlight {
         };
         let behind = self.wire.get(self.hello_len..).unwrap_or_default();
         self.show(&mut opening, Side::Downstream, behind);
+        self.show(&mut opening, Side::Upstream, &attempt.heard);
         opening
     }
 
@@ -308,16 +309,22 @@ impl FirstFlight {
     }
 }
 
-/// What one endpoint got of the wire.
+/// What one endpoint got of the wire, and what it said.
 #[derive(Debug)]
 struct Attempt {
     written: usize,
     finished: bool,
+    heard: Vec<u8>,
 }
 
 /// A plain alert record of level fatal: what a server sends instead of a ServerHello.
-fn is_fatal_alert(bytes: &[u8]) -> bool {
-    matches!(bytes, [21, 3, _, 0, 2, 2, _, ..])
+const FATAL_ALERT: [Option<u8>; ALERT_BYTES] =
+    [Some(21), Some(3), None, Some(0), Some(2), Some(2), None];
+const ALERT_BYTES: usize = 7;
+
+/// True for a fatal alert, whatever comes behind it, and for the beginning of one.
+fn begins_fatal_alert(bytes: &[u8]) -> bool {
+    bytes.iter().zip(FATAL_ALERT).all(|(byte, fixed)| fixed.is_none_or(|fixed| fixed == *byte))
 }
 
 #[cfg(test)]
@@ -326,9 +333,10 @@ mod tests {
 
     #[test]
     fn a_server_hello_or_a_warning_is_no_fatal_alert() {
-        assert!(is_fatal_alert(&[21, 3, 3, 0, 2, 2, 40]));
-        assert!(!is_fatal_alert(&[21, 3, 3, 0, 2, 1, 0]));
-        assert!(!is_fatal_alert(&[22, 3, 3, 0, 2, 2, 40]));
-        assert!(!is_fatal_alert(&[21, 3, 3]));
+        assert!(begins_fatal_alert(&[21, 3, 3, 0, 2, 2, 40]));
+        assert!(begins_fatal_alert(&[21, 3, 3]) && begins_fatal_alert(&[]));
+        assert!(!begins_fatal_alert(&[21, 3, 3, 0, 2, 1, 0]));
+        assert!(!begins_fatal_alert(&[21, 3, 3, 0, 26, 2]));
+        assert!(!begins_fatal_alert(&[22, 3, 3, 0, 2, 2, 40]));
     }
 }

@@ -86,8 +86,17 @@ fn an_endpoint_that_resets_or_closes_or_alerts_is_left_for_another() {
     check_replayed("close", drop, |_| {});
     let half = |stream: TcpStream| stream.shutdown(Shutdown::Write).expect("shutdown");
     check_replayed("half-close", half, |_| {});
-    let alert = |mut stream: TcpStream| stream.write_all(&alert(40)).expect("write");
-    check_replayed("alert", alert, |_| {});
+    let whole = |mut stream: TcpStream| stream.write_all(&alert(40)).expect("write");
+    check_replayed("alert", whole, |_| {});
+    let in_parts = |mut stream: TcpStream| {
+        stream.set_nodelay(true).expect("nodelay");
+        for part in alert(40).chunks(3) {
+            stream.write_all(part).expect("write");
+            // For the kernel to send each on its own.
+            thread::park_timeout(Duration::from_millis(20));
+        }
+    };
+    check_replayed("an alert in three parts", in_parts, |_| {});
 }
 
 #[test]
