@@ -89,7 +89,9 @@ pub fn accept(listener: &TcpListener) -> io::Result<(std::net::TcpStream, Socket
 /// Begins to connect, and sends what the socket takes of `first` at once: a peer on this host or
 /// node may have answered before `connect(2)` returns, which saves a wait. Gives the socket and how
 /// much was sent; with 0 it is the next write that tells how the connect went, which saves the
-/// `getsockopt(SO_ERROR)` that a connect otherwise costs.
+/// `getsockopt(SO_ERROR)` that a connect otherwise costs. It is asked for only when nothing could be
+/// sent: a router or firewall of this very host answers inside `connect(2)`, and the kernel then
+/// tells nobody who does not ask until the SYN is repeated after a second.
 ///
 /// # Errors
 /// What `socket(2)`, `connect(2)` and `send(2)` say at once: no file descriptor, no route, no port
@@ -103,7 +105,10 @@ pub fn start_connect(address: SocketAddr, first: &[u8]) -> io::Result<(TcpStream
         Err(e) => return Err(e),
     }
     let sent = match send(&socket, first) {
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => match socket.take_error()? {
+            Some(refused) => return Err(refused),
+            None => 0,
+        },
         sent => sent?,
     };
     Ok((TcpStream::from_std(socket.into())?, sent))

@@ -71,9 +71,9 @@ fn an_endpoint_that_is_refused_on_the_way_is_left_as_soon_as_that_is_heard() {
         net.pods[0].filter("input", &format!("meta l4proto tcp reject with {with}"));
         for _ in 0..2 {
             let (.., took) = served(&net, &world, &pods);
-            // These cables have no length: ICMP is back before the dial has returned to wait for
-            // it, and the kernel takes heed of the next, which answers the SYN of a second later.
-            assert!(took < Duration::from_secs(3), "{with}: {took:?}");
+            // These cables have no length: ICMP is back before `connect(2)` has returned. Who does
+            // not ask for it then hears of the next, which answers the SYN of a second later.
+            assert!(took < Duration::from_millis(900), "{with}: {took:?}");
         }
         net.pods[0].filter_nothing();
     }
