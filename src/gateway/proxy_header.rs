@@ -130,7 +130,10 @@ fn version_2(wire: &[u8]) -> Result<Parsed, BadHeader> {
     if !matches!(command, 0x20 | 0x21) {
         return Err(BadHeader::Command);
     }
+    let is_local = command == 0x20;
     let addresses = match family {
+        // A check by the proxy itself: what follows is to be ignored, whatever it is.
+        _ if is_local => 0,
         0x00 => 0,
         0x11 => 12,
         0x21 => 36,
@@ -143,8 +146,7 @@ fn version_2(wire: &[u8]) -> Result<Parsed, BadHeader> {
     }
     let len = V2_FIXED + rest;
     let Some(header) = wire.get(..len) else { return Ok(Parsed::NeedMore) };
-    if command == 0x20 {
-        // A check by the proxy itself: what follows is to be ignored, whatever it is.
+    if is_local {
         return Ok(Parsed::Header { len, source: None });
     }
     let (named, fields) =

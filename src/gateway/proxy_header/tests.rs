@@ -92,6 +92,8 @@ fn a_check_by_the_proxy_itself_names_nobody_whatever_follows() {
     header(&v2(0x20, 0x00, &[]), None);
     header(&v2(0x20, 0x11, &TCP4), None);
     header(&v2(0x20, 0x21, &[1, 2, 3]), None);
+    header(&v2(0x20, 0x12, &TCP4), None);
+    header(&v2(0x20, 0xff, &[]), None);
 }
 
 #[test]
