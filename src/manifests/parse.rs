@@ -47,7 +47,8 @@ pub struct Parsed {
     pub problems: Vec<Problem>,
     /// Kinds that are not read.
     pub skipped: Skipped,
-    /// A part of it could not be read so far that its objects could be named.
+    /// A part of it could not be read so far that its objects could be named, or what is broken is
+    /// its end.
     pub unreadable: bool,
 }
 
@@ -95,6 +96,7 @@ pub fn parse(file: &Arc<Path>, bytes: &[u8]) -> Parsed {
         if parsing.is_over(document.line) {
             break;
         }
+        parsing.ends_broken = false;
         match std::str::from_utf8(document.bytes) {
             Ok(text) => parsing.document(text, document.line, None, 0),
             Err(error) => {
@@ -106,6 +108,8 @@ pub fn parse(file: &Arc<Path>, bytes: &[u8]) -> Parsed {
             }
         }
     }
+    // Cut off there, perhaps, and then there were others behind it.
+    parsing.parsed.unreadable |= parsing.ends_broken;
     parsing.parsed
 }
 
@@ -151,11 +155,19 @@ struct Parsing<'f> {
     /// Where each object was seen first.
     seen: BTreeSet<ObjectRef>,
     broken: usize,
+    /// The document that was read last could not be read.
+    ends_broken: bool,
 }
 
 impl<'f> Parsing<'f> {
     fn new(file: &'f Arc<Path>) -> Self {
-        Self { file, parsed: Parsed::default(), seen: BTreeSet::new(), broken: 0 }
+        Self {
+            file,
+            parsed: Parsed::default(),
+            seen: BTreeSet::new(),
+            broken: 0,
+            ends_broken: false,
+        }
     }
 
     /// True once a limit is reached; says so the first time.
@@ -234,6 +246,7 @@ impl<'f> Parsing<'f> {
 
     /// A document that cannot be read, though its object may have a name.
     fn broken(&mut self, text: &str, line: usize, default: Option<&Header>, fault: Fault) {
+        self.ends_broken = true;
         let Some((header, namespace, name)) = header::identity(text, default) else {
             return self.unnamed(line, fault);
         };

@@ -193,7 +193,7 @@ impl Store {
         let key = (item.reference.clone(), source);
         touched.insert(item.reference.clone());
         self.hold(item, &key.1);
-        self.tell_consequences(&mut problems, &key.1);
+        self.tell_consequences(&mut problems, &key.1, false);
         let before = self.singles.remove(&key);
         let is_news = before.as_deref().unwrap_or_default() != problems.as_slice();
         if !problems.is_empty() {
@@ -254,12 +254,13 @@ impl Store {
             references.insert(item.reference.clone());
             self.hold(item, file);
         }
+        let listed = references.len();
         if parsed.unreadable {
-            // One of them may be the object whose name cannot be read.
+            // One of them may be the object whose name cannot be read, or stand behind the end.
             references.extend(old.into_iter().flat_map(|old| old.references.iter().cloned()));
         }
         let mut problems = parsed.problems;
-        self.tell_consequences(&mut problems, file);
+        self.tell_consequences(&mut problems, file, references.len() > listed);
         let references = references.into_iter().collect();
         Some(Contents { references, problems: problems.into(), skipped: parsed.skipped })
     }
@@ -278,14 +279,17 @@ impl Store {
     }
 
     /// Adds to each error what it means for the object that has it.
-    fn tell_consequences(&self, problems: &mut [Problem], file: &Arc<Path>) {
+    fn tell_consequences(&self, problems: &mut [Problem], file: &Arc<Path>, others: bool) {
         for problem in problems.iter_mut().filter(|problem| problem.severity == Severity::Error) {
             let key = problem.object.clone().map(|reference| (reference, file.clone()));
             let held = key.and_then(|key| self.held.get(&key));
-            let consequence = match held {
-                Some(Held { object: Some(_), .. }) => "its last good version stays in use",
-                Some(Held { object: None, .. }) => "it is left out",
-                None => "objects that this file held before stay in use",
+            let consequence = match (held, others) {
+                (Some(Held { object: Some(_), .. }), false) => "its last good version stays in use",
+                (Some(Held { object: Some(_), .. }), true) => {
+                    "its last good version stays in use, and so does what this file held before"
+                }
+                (Some(Held { object: None, .. }), _) => "it is left out",
+                (None, _) => "objects that this file held before stay in use",
             };
             problem.message = format!("{} ({consequence})", problem.message).into();
         }

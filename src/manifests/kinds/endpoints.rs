@@ -88,7 +88,7 @@ pub struct EndpointPort {
     #[serde(default, deserialize_with = "scalar::shared_text_or_empty")]
     pub name: Arc<str>,
     /// Its number; absent means every port, which no Service has.
-    #[serde(default, deserialize_with = "scalar::optional_port")]
+    #[serde(default, deserialize_with = "scalar::port_or_none")]
     pub port: Option<u16>,
     /// Its transport.
     #[serde(default, deserialize_with = "scalar::or_default")]

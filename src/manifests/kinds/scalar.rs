@@ -53,6 +53,17 @@ pub fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error>
     deserializer.deserialize_u64(PortVisitor)
 }
 
+/// A port that may be absent, but not 0.
+pub fn port_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    struct Port(u16);
+    impl<'de> Deserialize<'de> for Port {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            port(deserializer).map(Self)
+        }
+    }
+    Ok(Option::<Port>::deserialize(deserializer)?.map(|Port(port)| port))
+}
+
 /// A port that may be absent; 0 counts as absent, as in protobuf.
 pub fn optional_port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
     match Option::<MaybePort>::deserialize(deserializer)? {

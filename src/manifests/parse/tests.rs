@@ -44,7 +44,16 @@ fn check_broken(text: impl AsRef<[u8]>, expected: &[&str]) {
     let shown = String::from_utf8_lossy(text.as_ref()).into_owned();
     assert_eq!(problems(&parsed), expected, "{shown}");
     assert!(parsed.items.iter().all(|item| item.object.is_none()), "{shown}");
-    assert!(parsed.items.len() == 1 && !parsed.unreadable, "{shown}");
+    assert_eq!(parsed.items.len(), 1, "{shown}");
+}
+
+#[test]
+fn a_file_that_ends_broken_may_have_been_cut_off_there() {
+    let broken = "apiVersion: v1\nkind: Service\nmetadata:\n  name: b\nspec: [\n";
+    let cut = read(format!("{}---\n{broken}", service("a")));
+    assert!(cut.unreadable && cut.items.len() == 2);
+    let whole = read(format!("{broken}---\n{}", service("a")));
+    assert!(!whole.unreadable && whole.items.len() == 2);
 }
 
 #[test]

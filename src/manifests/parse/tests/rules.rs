@@ -78,6 +78,11 @@ fn every_rule_of_endpoints_is_checked() {
             "ports[1].name: port name `a` is there twice: each needs its own",
         ),
         (
+            "addressType: IPv4\nports: [{name: a, port: 0}]",
+            7,
+            "ports[0].port: 0 is not a port: write a number from 1 to 65535",
+        ),
+        (
             "addressType: IPv4\nports: [{name: a, port: 65536}]",
             7,
             "ports[0].port: 65536 is not a port: write a number from 1 to 65535",
