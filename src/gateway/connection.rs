@@ -17,7 +17,7 @@ use super::{
     registry::{Connection, Limits},
     relay::{
         self, Opening, Relay, RelayEnd,
-        machine::{Loss, Side, Verdict},
+        machine::{Loss, Side},
     },
     report::Report,
     route::route,
@@ -219,21 +219,20 @@ async fn close(report: &mut Report, end: RelayEnd) {
     let connection = Rc::clone(report.connection());
     let Some(served) = connection.served.get() else { return };
     let (downstream, upstream) = (&connection.downstream, &served.upstream);
-    let reset = RelayEnd::Peers(Verdict::Lost(Side::Upstream, Loss::Reset));
-    if let (true, (_, 0), Some(route)) = (end == reset, connection.bytes(), connection.route.get())
-    {
+    let is_reset = matches!(end, RelayEnd::Lost(Side::Upstream, Loss::Reset, _));
+    if let (true, (_, 0), Some(route)) = (is_reset, connection.bytes(), connection.route.get()) {
         // A reset before any byte counts wherever it comes.
         let (set, metrics) = (route.endpoints.load(), &*worker.shared().metrics);
         Court { set: &set, route, metrics }.count(served.lease.endpoint(), Fault::Connection);
     }
     let outcome = match end {
-        RelayEnd::Peers(Verdict::Finished) => Outcome::Finished,
-        RelayEnd::Peers(Verdict::Lost(side, loss)) => {
+        RelayEnd::Finished => Outcome::Finished,
+        RelayEnd::Lost(side, loss, linger) => {
             let (lost, other) = match side {
                 Side::Downstream => (downstream, upstream),
                 Side::Upstream => (upstream, downstream),
             };
-            relay::pass_reset(other, lost, worker.config().relay.abort_linger).await;
+            relay::pass_reset(other, lost, linger).await;
             match (side, loss) {
                 (Side::Downstream, Loss::Reset) => Outcome::ClientReset,
                 (Side::Downstream, Loss::Vanished) => Outcome::ClientVanished,

@@ -83,13 +83,14 @@ pub(super) enum Signal {
 /// What keeps a relay from going on, for the sweep to look at.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Stuck {
-    /// A side was lost and the other is being served its last bytes.
+    /// It is to end, and a side is being served its last bytes.
     pub(super) losing: bool,
     /// One direction or both do something else than wait for bytes.
     pub(super) busy: bool,
-    /// Bytes from downstream wait for upstream to take them, and the reverse.
-    pub(super) from_downstream: bool,
-    pub(super) from_upstream: bool,
+    /// Nobody reads from that side, be it that its bytes wait to be taken or that its FIN was read:
+    /// so nobody would learn of its reset.
+    pub(super) downstream_unread: bool,
+    pub(super) upstream_unread: bool,
 }
 
 /// The sweep's memory of one connection.

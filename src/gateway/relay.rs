@@ -14,10 +14,11 @@ use std::{
 
 use tokio::net::TcpStream;
 
-pub(super) use self::{abort::pass_reset, opening::Opening};
+pub(super) use self::{abort::pass_reset, ending::RelayEnd, opening::Opening};
 use self::{
     copy::Leftover,
-    machine::{Event, Flow, Loss, Machine, Side, Step, Verdict},
+    ending::Ending,
+    machine::{Event, Flow, Loss, Machine, Side, Step},
     pipes::Pipe,
 };
 use super::{
@@ -30,6 +31,7 @@ use crate::net;
 
 mod abort;
 pub(super) mod copy;
+mod ending;
 pub mod machine;
 mod opening;
 pub mod pipes;
@@ -50,19 +52,6 @@ const COPIED_BULK_MAX: usize = 16 * 1024;
 /// A splice that moved less than this sends the flow back to copying.
 const QUIET_READ: usize = 8 * 1024;
 
-/// How the relay ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum RelayEnd {
-    /// By what the peers did.
-    Peers(Verdict),
-    /// From outside, by FIN.
-    Ordered(Outcome),
-    /// From outside, by RST.
-    Cut(Outcome),
-    /// From outside, by FIN, at a quiet moment.
-    Left(Outcome),
-}
-
 /// The future that moves bytes. Its size is what an idle connection costs besides its sockets.
 pub(super) struct Relay {
     worker: Rc<Worker>,
@@ -72,6 +61,8 @@ pub(super) struct Relay {
     down: Hand,
     /// Until the handshake is through.
     watch: Option<Box<Watch>>,
+    /// It is to end, and bytes that were taken are delivered first.
+    ending: Option<Box<Ending>>,
 }
 
 /// What one flow holds between wakes.
@@ -104,19 +95,21 @@ impl Relay {
         }
         let hand = |bytes| Hand { leftover: Leftover::new(bytes), ..Hand::default() };
         let (up, down) = (hand(opening.to_upstream), hand(opening.to_downstream));
-        Self { worker, connection, machine, up, down, watch: opening.watch }
+        Self { worker, connection, machine, up, down, watch: opening.watch, ending: None }
     }
 
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<RelayEnd> {
         match self.connection.take_signal() {
-            Some(Signal::End(outcome)) => return Poll::Ready(RelayEnd::Ordered(outcome)),
+            Some(Signal::End(outcome)) if self.ending.is_none() => {
+                self.ending = Some(Box::new(Ending { outcome, since: self.worker.now() }));
+            }
             Some(Signal::Cut(outcome)) => return Poll::Ready(RelayEnd::Cut(outcome)),
             Some(Signal::Leave(outcome)) if self.is_quiet() => {
                 return Poll::Ready(RelayEnd::Left(outcome));
             }
             Some(Signal::Lost(side, loss)) => self.note(Event::Lost(side, loss)),
             Some(Signal::Unread) => (self.up.unread, self.down.unread) = (true, true),
-            Some(Signal::Look | Signal::Leave(_)) | None => {}
+            Some(Signal::Look | Signal::Leave(_) | Signal::End(_)) | None => {}
         }
         let connection = Rc::clone(&self.connection);
         let Some(served) = connection.served.get() else {
@@ -134,16 +127,15 @@ impl Relay {
                 break;
             }
         }
-        let now = self.worker.now();
-        if let Some(verdict) = self.machine.verdict(now, self.worker.config().relay.abort_linger) {
-            return Poll::Ready(RelayEnd::Peers(verdict));
+        if let Some(end) = self.end() {
+            return Poll::Ready(end);
         }
         let (up, down) = (self.machine.step(Flow::UP), self.machine.step(Flow::DOWN));
         self.connection.set_stuck(Stuck {
-            losing: self.machine.is_losing(),
+            losing: self.machine.is_losing() || self.ending.is_some(),
             busy: (up, down) != (Step::Read, Step::Read),
-            from_downstream: up == Step::Write,
-            from_upstream: down == Step::Write,
+            downstream_unread: up != Step::Read,
+            upstream_unread: down != Step::Read,
         });
         if yielded {
             context.waker().wake_by_ref();
@@ -151,18 +143,6 @@ impl Relay {
             self.connection.park(context.waker());
         }
         Poll::Pending
-    }
-
-    /// Nothing is on its way in either direction, and both halves are open: nobody loses a byte if
-    /// both sides are told now that this is the end.
-    fn is_quiet(&self) -> bool {
-        let waits = |flow| self.machine.step(flow) == Step::Read;
-        let served = self.connection.served.get();
-        waits(Flow::UP)
-            && waits(Flow::DOWN)
-            && !self.machine.is_losing()
-            && net::is_settled(&self.connection.downstream)
-            && served.is_some_and(|served| net::is_settled(&served.upstream))
     }
 
     /// Does what the machine says for one flow until it has to wait.
@@ -180,6 +160,7 @@ impl Relay {
             }
             let step = self.machine.step(flow);
             let done = match step {
+                Step::Read if self.ending.is_some() => return Pumped::Waiting,
                 Step::Read => self.read(flow, source, sink, context),
                 Step::Write => self.write(flow, sink, context),
                 Step::Finish => {
@@ -360,7 +341,11 @@ impl Relay {
 
     fn note(&mut self, event: Event) {
         let now = self.worker.now();
+        let was_losing = self.machine.is_losing();
         self.machine.on(event, now);
+        if self.machine.is_losing() && !was_losing {
+            self.look_after_linger();
+        }
         match (&mut self.watch, event) {
             (None, _) => {}
             (Some(watch), Event::Ended(flow)) => watch.end(flow.source(), None, now),

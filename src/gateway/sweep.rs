@@ -119,12 +119,12 @@ fn look(worker: &Worker, connection: &Connection, served: &Served, times: Times)
     if seen.last_progress == times.before {
         look_for_unread(connection, served);
     }
-    // A relay that waits to write does not read, and so would not learn of a reset.
-    for (waits, side, stream) in [
-        (stuck.from_downstream, Side::Downstream, &connection.downstream),
-        (stuck.from_upstream, Side::Upstream, &served.upstream),
+    // A reset of a side that nobody reads from.
+    for (unread, side, stream) in [
+        (stuck.downstream_unread, Side::Downstream, &connection.downstream),
+        (stuck.upstream_unread, Side::Upstream, &served.upstream),
     ] {
-        if waits && sys::tcp_info(stream).is_ok_and(|info| is_reset(stream, info)) {
+        if unread && sys::tcp_info(stream).is_ok_and(|info| is_reset(stream, info)) {
             connection.signal(Signal::Lost(side, Loss::Reset));
         }
     }
@@ -140,7 +140,7 @@ fn look_for_unread(connection: &Connection, served: &Served) {
 }
 
 /// Ends a side as vanished when it does not acknowledge: `TCP_USER_TIMEOUT` would kill a reader
-/// that only pauses. A side that reset after its FIN is found here too, since nobody reads it.
+/// that only pauses.
 fn look_for_lost(worker: &Worker, connection: &Connection, served: &Served, period: Duration) {
     let after = worker.config().relay.vanished_after;
     let age = worker.now().saturating_duration_since(connection.accepted);

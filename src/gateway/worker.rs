@@ -49,7 +49,7 @@ use super::{
 use crate::routing::SharedTable;
 
 /// The worker says that it lives, and looks at its clock, this often.
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 /// When a drain is over, what is left has so many looks, so far apart, to be cut between an answer
 /// and the next request: half a second. Requests that are shorter are all answered.
 const LAST_LOOKS: u32 = 50;

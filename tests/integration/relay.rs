@@ -212,6 +212,85 @@ fn an_endpoint_reset_is_noticed_while_the_client_does_not_read() {
     });
 }
 
+/// Fills the way to `reader`, which does not read. Gives how much went in.
+fn fill(writer: &TcpStream) -> usize {
+    writer.set_nonblocking(true).expect("nonblocking");
+    let chunk = pattern(11, 64 * 1024);
+    let mut sent = 0;
+    eventually("the way is full", || {
+        let before = sent;
+        while let Ok(n) = (&*writer).write(&chunk[sent % chunk.len()..]) {
+            sent += n;
+        }
+        thread::park_timeout(Duration::from_millis(50));
+        (before == sent && sent > 0).then_some(())
+    });
+    writer.set_nonblocking(false).expect("blocking");
+    sent
+}
+
+/// What the gateway took of the client, its hello aside.
+fn taken(world: &World) -> usize {
+    let received = connections(world).first().map_or(0, |c| c.received);
+    usize::try_from(received).expect("a size") - crate::support::HELLO.len()
+}
+
+#[test]
+fn a_limit_that_ends_a_stalled_connection_delivers_what_was_taken_or_resets() {
+    for splice in [false, true] {
+        for reads_on in [true, false] {
+            let pod = Pod::new();
+            let world = World::start(&[pod.address], |config| {
+                config.relay.splice = splice;
+                config.relay.idle_timeout = Some(Duration::from_secs(1));
+                config.relay.abort_linger = Duration::from_secs(if reads_on { 60 } else { 1 });
+            });
+            let client = world.dial();
+            let mut server = pod.accept();
+            fill(&client);
+            let taken = taken(&world);
+            let handle = world.running().handle();
+            let how = format!("splice {splice}, reads on {reads_on}");
+            if reads_on {
+                // The limit is long over, and the sweep has said so more than once.
+                thread::park_timeout(Duration::from_millis(2500));
+                let (got, fin) = read_to_end(&mut server);
+                assert!(fin && got.len() == taken, "{how}: {} of {taken}, FIN {fin}", got.len());
+            } else {
+                eventually("it ends", || (handle.live() == 0).then_some(()));
+                let (got, fin) = read_to_end(&mut server);
+                assert!(!fin, "{how}: a FIN would say that {} of {taken} were all", got.len());
+            }
+            ended(&world, Outcome::IdleTimeout);
+        }
+    }
+}
+
+#[test]
+fn a_reset_waits_for_a_reader_that_stopped_no_longer_than_the_linger() {
+    let linger = Duration::from_secs(5);
+    thread::scope(|scope| {
+        for splice in [false, true] {
+            scope.spawn(move || {
+                let pod = Pod::new();
+                let world = World::start(&[pod.address], |config| {
+                    config.relay.splice = splice;
+                    config.relay.abort_linger = linger;
+                });
+                let (client, _server) = (world.dial(), pod.accept());
+                fill(&client);
+                reset(client);
+                let begun = std::time::Instant::now();
+                let handle = world.running().handle();
+                eventually("it ends", || (handle.live() == 0).then_some(()));
+                let took = begun.elapsed();
+                assert!(took >= linger && took < linger * 2, "splice {splice}: {took:?}");
+                ended(&world, Outcome::ClientReset);
+            });
+        }
+    });
+}
+
 /// The last of what a client sent waits in the gateway while the endpoint does not read, and both
 /// FINs of the client's side are through: to the kernel that socket is closed, but nobody reset.
 #[test]

@@ -191,9 +191,21 @@ impl Machine {
         let Some((side, loss)) = self.lost else {
             return (self.up.sink_closed && self.down.sink_closed).then_some(Verdict::Finished);
         };
-        let stuck = self.progress.is_some_and(|last| now.duration_since(last) >= linger);
+        let stuck = self.stalled(now) >= linger;
         let drained = self.step(Flow(side)) == Step::Rest;
         (self.both_lost || drained || stuck).then_some(Verdict::Lost(side, loss))
+    }
+
+    /// Since when nothing has moved, once a side was lost.
+    #[must_use]
+    pub fn stalled(&self, now: Instant) -> Duration {
+        self.progress.map_or(Duration::ZERO, |last| now.saturating_duration_since(last))
+    }
+
+    /// True when all that was taken is delivered.
+    #[must_use]
+    pub fn holds_nothing(&self) -> bool {
+        self.up.held == 0 && self.down.held == 0
     }
 
     /// Bytes taken for the flow's sink and not delivered yet.

@@ -18,7 +18,7 @@ use super::{
         Peer,
     },
 };
-use crate::support::{World, host::Host};
+use crate::support::{World, eventually, host::Host};
 
 const VANISHED_AFTER: Duration = Duration::from_secs(1);
 
@@ -126,6 +126,25 @@ fn a_host_that_vanishes_with_bytes_on_their_way_to_it_is_noticed_and_the_other_s
         assert!(took >= VANISHED_AFTER && took < late, "{side:?} {way:?}: {took:?}");
         scene.world.ended(vanished(side));
     });
+}
+
+#[test]
+fn a_reset_behind_a_fin_is_passed_on_though_nobody_reads_there_any_more() {
+    // One after the other, so that the slow look for lost peers is due at another time.
+    for age in [0, 1200, 2400].map(Duration::from_millis) {
+        let minute = Duration::from_secs(60);
+        let Some(mut scene) = Scene::new(|c| c.relay.vanished_after = minute) else { return };
+        scene.client.act(&[Fin]);
+        scene.server.act(&[HearFin]);
+        thread::park_timeout(age);
+        let Scene { client, mut server, world, .. } = scene;
+        let begun = Instant::now();
+        client.reset();
+        world.ended(Outcome::ClientReset);
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(3), "{age:?}: {took:?}");
+        eventually("the endpoint hears it", || (!server.can_say(1)).then_some(()));
+    }
 }
 
 #[test]

@@ -1,0 +1,86 @@
+//! When and how a relay ends: by its peers, by order, in the middle or at a quiet moment.
+//!
+//! Must not know: how bytes are moved, what is done to the sockets then.
+
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Flow, Relay,
+    machine::{Loss, Side, Step, Verdict},
+};
+use crate::{
+    gateway::{outcome::Outcome, registry::Signal, worker::TICK},
+    net,
+};
+
+/// How the relay ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::gateway) enum RelayEnd {
+    /// By both peers, in order.
+    Finished,
+    /// A side was lost. What the other is owed still may take so long.
+    Lost(Side, Loss, Duration),
+    /// From outside, by FIN.
+    Ordered(Outcome),
+    /// From outside, by RST.
+    Cut(Outcome),
+    /// From outside, by FIN, at a quiet moment.
+    Left(Outcome),
+}
+
+/// An end by order that waits for bytes to be delivered.
+pub(super) struct Ending {
+    pub(super) outcome: Outcome,
+    pub(super) since: Instant,
+}
+
+impl Relay {
+    /// How it ends, once it does.
+    pub(super) fn end(&self) -> Option<RelayEnd> {
+        let (now, linger) = (self.worker.now(), self.worker.config().relay.abort_linger);
+        match (self.machine.verdict(now, linger), &self.ending) {
+            (Some(Verdict::Finished), _) => Some(RelayEnd::Finished),
+            (Some(Verdict::Lost(side, loss)), _) => {
+                let left = linger.saturating_sub(self.machine.stalled(now));
+                Some(RelayEnd::Lost(side, loss, left))
+            }
+            (None, Some(ending)) if self.machine.holds_nothing() => {
+                Some(RelayEnd::Ordered(ending.outcome))
+            }
+            // What is held is lost now: a FIN would say that this was all.
+            (None, Some(ending)) if now.saturating_duration_since(ending.since) >= linger => {
+                Some(RelayEnd::Cut(ending.outcome))
+            }
+            (None, _) => None,
+        }
+    }
+
+    /// Nothing is on its way in either direction, and both halves are open: nobody loses a byte if
+    /// both sides are told now that this is the end.
+    pub(super) fn is_quiet(&self) -> bool {
+        let waits = |flow| self.machine.step(flow) == Step::Read;
+        let served = self.connection.served.get();
+        waits(Flow::UP)
+            && waits(Flow::DOWN)
+            && !self.machine.is_losing()
+            && net::is_settled(&self.connection.downstream)
+            && served.is_some_and(|served| net::is_settled(&served.upstream))
+    }
+
+    /// Wakes it when the time is over that a loss waits for bytes to be delivered. The sweep would,
+    /// up to half a second late.
+    pub(super) fn look_after_linger(&self) {
+        let linger = self.worker.config().relay.abort_linger;
+        // The worker's clock ticks. The sockets are closed when the relay ends, not when this does.
+        let connection = Rc::downgrade(&self.connection);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(linger.saturating_add(TICK)).await;
+            if let Some(connection) = connection.upgrade() {
+                connection.signal(Signal::Look);
+            }
+        });
+    }
+}
