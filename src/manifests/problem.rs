@@ -2,7 +2,11 @@
 //!
 //! Must not know: how problems are found, logged or counted.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{
+    fmt::{self, Write as _},
+    path::Path,
+    sync::Arc,
+};
 
 use super::ObjectRef;
 
@@ -61,9 +65,11 @@ pub fn place(file: &Path, line: usize) -> String {
     }
 }
 
-/// `dir/a.yaml:12: error: Service ns2/bar: spec.ports[0].port: 0 is not a port: ...`
+/// `dir/a.yaml:12: error: Service ns2/bar: spec.ports[0].port: 0 is not a port: ...`, in one line
+/// whatever the manifest says: who may write one may not write the log.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut f = OneLine(f);
         write!(f, "{}: {}: ", place(&self.file, self.line), self.severity)?;
         if let Some(object) = &self.object {
             write!(f, "{object}: ")?;
@@ -72,6 +78,21 @@ impl fmt::Display for Problem {
             write!(f, "{field}: ")?;
         }
         f.write_str(&self.message)
+    }
+}
+
+struct OneLine<'a, 'f>(&'a mut fmt::Formatter<'f>);
+
+impl fmt::Write for OneLine<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            match c {
+                // Part of messages; they move nothing.
+                '"' | '\'' | '\\' => self.0.write_char(c)?,
+                _ => write!(self.0, "{}", c.escape_debug())?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -95,5 +116,8 @@ mod tests {
         assert_eq!(problem.to_string(), text);
         (problem.line, problem.object, problem.field) = (0, None, None);
         assert_eq!(problem.to_string(), "dir/a.yaml: error: 0 is not a port");
+        problem.message = "`x\n2026 ERROR \u{1b}]0;t\u{7}\0` is no \"host\"".into();
+        let text = "dir/a.yaml: error: `x\\n2026 ERROR \\u{1b}]0;t\\u{7}\\0` is no \"host\"";
+        assert_eq!(problem.to_string(), text, "it forges no line");
     }
 }
