@@ -12,8 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
-
 use super::{
     outcome::Outcome,
     registry::{Connection, Signal},
@@ -26,8 +24,6 @@ pub(super) struct Silent {
     next: Cell<u64>,
     all: RefCell<BTreeMap<u64, Entry>>,
     told: Cell<usize>,
-    /// Told when there is one again.
-    first: Notify,
 }
 
 #[derive(Debug)]
@@ -56,9 +52,6 @@ impl Silent {
         let entry = Entry { connection: Rc::clone(connection), told: false };
         let mut all = self.all.borrow_mut();
         all.insert(number, entry);
-        if all.len() - self.told.get() == 1 {
-            self.first.notify_one();
-        }
         if all.len() - self.told.get() > max
             && let Some(oldest) = all.values_mut().find(|entry| !entry.told)
         {
@@ -112,10 +105,9 @@ impl Drop for Place<'_> {
 pub(super) async fn end_late(worker: Rc<Worker>) {
     let (silent, timeout) = (worker.silent(), worker.config().sniff.timeout);
     loop {
-        match silent.oldest() {
-            Some(accepted) => tokio::time::sleep_until((accepted + timeout).into()).await,
-            None => silent.first.notified().await,
-        }
+        // Whoever comes while nobody waits is not due before that either.
+        let due = silent.oldest().unwrap_or_else(Instant::now) + timeout;
+        tokio::time::sleep_until(due.into()).await;
         silent.end_late(timeout, Instant::now());
     }
 }

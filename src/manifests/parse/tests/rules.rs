@@ -4,10 +4,9 @@ use super::*;
 
 #[test]
 fn every_rule_of_a_service_is_checked() {
-    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n  type: ExternalName\n  \
-                ports:\n  - {name: a, port: 80}\n  - {name: a, port: 81}\n  - {name: b, port: \
-                80}\n  \
-                - {name: c, port: 80, protocol: UDP}\n";
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {type: ExternalName, \
+                ports: [{name: a, port: 80}, {name: a, port: 81}, {name: b, port: 80}, \
+                {name: c, port: 80, protocol: UDP}]}\n";
     check_broken(
         text,
         &[
@@ -23,7 +22,7 @@ fn every_rule_of_a_service_is_checked() {
         (
             "{type: Foo}",
             "spec.type: unknown variant `Foo`, expected one of `ClusterIP`, \
-                         `NodePort`, `LoadBalancer`, `ExternalName`",
+             `NodePort`, `LoadBalancer`, `ExternalName`",
         ),
         ("{ports: [{name: a}]}", "spec.ports[0]: missing field `port`"),
         (
@@ -32,8 +31,7 @@ fn every_rule_of_a_service_is_checked() {
         ),
         (
             "{ports: [{port: http}]}",
-            "spec.ports[0].port: invalid type: string \"http\", expected \
-                                     a port, 1 to 65535",
+            "spec.ports[0].port: invalid type: string \"http\", expected a port, 1 to 65535",
         ),
         (
             "{ports: [{port: 1, protocol: X}]}",
