@@ -165,9 +165,15 @@ pub fn is_settled(stream: &TcpStream) -> bool {
         && sys::unacknowledged(stream).is_ok_and(|bytes| bytes == 0)
 }
 
-/// True when something waits to be read from either, whatever the reactor has heard.
-pub fn have_unread(streams: [&TcpStream; 2]) -> bool {
-    let mut fds = streams.map(|stream| PollFd::new(stream, PollFlags::IN));
+/// True when something waits to be read, whatever the reactor has heard.
+pub fn has_unread(stream: &TcpStream) -> bool {
+    let mut fds = [PollFd::new(stream, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+/// True when the socket takes bytes, whatever the reactor has heard.
+pub fn has_room(stream: &TcpStream) -> bool {
+    let mut fds = [PollFd::new(stream, PollFlags::OUT)];
     poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
@@ -280,6 +286,18 @@ fn attempt(
         (Some(n), _) => Some(Ok(n)),
         (None, Err(e)) if e.kind() == io::ErrorKind::WouldBlock => None,
         (None, result) => Some(result),
+    }
+}
+
+/// As [`poll_send`], when the reactor may have missed something.
+pub fn poll_send_unheard(
+    stream: &TcpStream,
+    context: &mut Context<'_>,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
+    match send(stream, bytes) {
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => poll_send(stream, context, bytes),
+        sent => Poll::Ready(sent),
     }
 }
 

@@ -76,8 +76,8 @@ pub(super) enum Signal {
     Lost(Side, Loss),
     /// Time has passed that matters to you.
     Look,
-    /// Bytes wait to be read that you may not have heard of.
-    Unread,
+    /// Bytes wait to be read, or there is room for some, that you may not have heard of.
+    Unheard,
 }
 
 /// What keeps a relay from going on, for the sweep to look at.
@@ -91,6 +91,9 @@ pub(super) struct Stuck {
     /// so nobody would learn of its reset.
     pub(super) downstream_unread: bool,
     pub(super) upstream_unread: bool,
+    /// Bytes are held for that side.
+    pub(super) downstream_owed: bool,
+    pub(super) upstream_owed: bool,
 }
 
 /// The sweep's memory of one connection.

@@ -71,8 +71,8 @@ struct Hand {
     leftover: Leftover,
     pipe: Option<Pipe>,
     bulk_reads: u8,
-    /// Bytes may wait that the reactor does not know of, until a read finds none.
-    unread: bool,
+    /// There may be bytes or room that the reactor does not know of, until a call finds none.
+    unheard: bool,
 }
 
 enum Pumped {
@@ -108,7 +108,7 @@ impl Relay {
                 return Poll::Ready(RelayEnd::Left(outcome));
             }
             Some(Signal::Lost(side, loss)) => self.note(Event::Lost(side, loss)),
-            Some(Signal::Unread) => (self.up.unread, self.down.unread) = (true, true),
+            Some(Signal::Unheard) => (self.up.unheard, self.down.unheard) = (true, true),
             Some(Signal::Look | Signal::Leave(_) | Signal::End(_)) | None => {}
         }
         let connection = Rc::clone(&self.connection);
@@ -136,6 +136,8 @@ impl Relay {
             busy: (up, down) != (Step::Read, Step::Read),
             downstream_unread: up != Step::Read,
             upstream_unread: down != Step::Read,
+            downstream_owed: down == Step::Write,
+            upstream_owed: up == Step::Write,
         });
         if yielded {
             context.waker().wake_by_ref();
@@ -192,9 +194,9 @@ impl Relay {
         context: &mut Context<'_>,
     ) -> Poll<usize> {
         let splicing = self.worker.config().relay.splice && !self.worker.splice_unsupported();
-        let Hand { bulk_reads, unread, .. } = *self.hand(flow);
+        let Hand { bulk_reads, unheard, .. } = *self.hand(flow);
         let is_bulk = bulk_reads >= BULK_READS;
-        if splicing && is_bulk && !unread {
+        if splicing && is_bulk && !unheard {
             let pool = Rc::clone(self.worker.pipes());
             if let Some(pipe) = pool.borrow() {
                 return self.fill(flow, source, pipe, context);
@@ -204,10 +206,10 @@ impl Relay {
         let mut scratch = worker.scratch();
         let most = if is_bulk { COPIED_BULK_MAX } else { scratch.len() };
         let room = scratch.get_mut(..most).unwrap_or_default();
-        let recv = if unread { net::poll_recv_unheard } else { net::poll_recv };
+        let recv = if unheard { net::poll_recv_unheard } else { net::poll_recv };
         match recv(source, context, room) {
             Poll::Pending => {
-                self.hand(flow).unread = false;
+                self.hand(flow).unheard = false;
                 Poll::Pending
             }
             Poll::Ready(Ok(n)) => {
@@ -280,12 +282,18 @@ impl Relay {
     fn write(&mut self, flow: Flow, sink: &TcpStream, context: &mut Context<'_>) -> Poll<usize> {
         let hand = self.hand(flow);
         let result = match &mut hand.pipe {
-            _ if !hand.leftover.is_empty() => hand.leftover.poll_flush(sink, context),
-            Some(pipe) => splice::poll_drain(sink, context, pipe),
+            _ if !hand.leftover.is_empty() => {
+                let send = if hand.unheard { net::poll_send_unheard } else { net::poll_send };
+                hand.leftover.poll_flush(|bytes| send(sink, context, bytes))
+            }
+            Some(pipe) => splice::poll_drain(sink, context, pipe, hand.unheard),
             None => Poll::Ready(Err(io::Error::other("bytes are held by nobody"))),
         };
         match result {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                hand.unheard = false;
+                Poll::Pending
+            }
             Poll::Ready(Ok(n)) => {
                 if hand.pipe.as_ref().is_some_and(Pipe::is_empty) {
                     hand.pipe = None;

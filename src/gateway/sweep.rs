@@ -116,8 +116,9 @@ fn look(worker: &Worker, connection: &Connection, served: &Served, times: Times)
     if moved {
         return;
     }
-    if seen.last_progress == times.before {
-        look_for_unread(connection, served);
+    let stopped_now = seen.last_progress == times.before;
+    if stopped_now && is_unread(connection, served) || has_room(connection, served) {
+        connection.signal(Signal::Unheard);
     }
     // A reset of a side that nobody reads from.
     for (unread, side, stream) in [
@@ -130,13 +131,20 @@ fn look(worker: &Worker, connection: &Connection, served: &Served, times: Times)
     }
 }
 
-/// A read stops short of an urgent byte, which looks as if there were no more: so once after each
-/// movement, and not at each read, it is asked whether there is.
-fn look_for_unread(connection: &Connection, served: &Served) {
-    let sides = [&connection.downstream, &served.upstream];
-    if !connection.stuck().busy && net::have_unread(sides) {
-        connection.signal(Signal::Unread);
-    }
+/// True when bytes wait on a side that is read. A read stops short of an urgent byte, which looks as
+/// if there were no more: so once after each movement, and not at each read, it is asked.
+fn is_unread(connection: &Connection, served: &Served) -> bool {
+    let stuck = connection.stuck();
+    !stuck.downstream_unread && net::has_unread(&connection.downstream)
+        || !stuck.upstream_unread && net::has_unread(&served.upstream)
+}
+
+/// True when there is room on a side that is owed bytes: an `EAGAIN` that was not true would be
+/// waited on for ever.
+fn has_room(connection: &Connection, served: &Served) -> bool {
+    let stuck = connection.stuck();
+    stuck.downstream_owed && net::has_room(&connection.downstream)
+        || stuck.upstream_owed && net::has_room(&served.upstream)
 }
 
 /// Ends a side as vanished when it does not acknowledge: `TCP_USER_TIMEOUT` would kill a reader

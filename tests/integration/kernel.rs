@@ -216,6 +216,18 @@ fn a_splice_that_fails_at_any_point_loses_no_byte() {
 }
 
 #[test]
+fn a_call_that_says_wrongly_that_it_would_wait_is_tried_again() {
+    for what in ["splice:error=EAGAIN:when=2+3", "sendto:error=EAGAIN:when=4+40"] {
+        let pod = Pod::new();
+        let (files, bar) = mesh(&[&pod]);
+        let process = Process::start(files.path(), &["gateway.workers=1"]);
+        let (client, server) = served(&process, &pod, &bar);
+        let Some(_injected) = Injected::into(&process, what) else { return };
+        exchange(client, server);
+    }
+}
+
+#[test]
 fn accept_and_socket_that_fail_now_and_then_cost_no_client() {
     let accept = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "EPERM", "ECONNABORTED", "EPROTO"];
     let socket = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"];

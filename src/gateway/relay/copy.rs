@@ -33,14 +33,13 @@ impl Leftover {
         self.len() == 0
     }
 
-    /// Writes some of it; the memory is freed with the last byte.
+    /// Writes some of it by `send`; the memory is freed with the last byte.
     pub(super) fn poll_flush(
         &mut self,
-        sink: &TcpStream,
-        context: &mut Context<'_>,
+        send: impl FnOnce(&[u8]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         let pending = self.bytes.get(self.start..).unwrap_or_default();
-        let result = poll_send(sink, context, pending);
+        let result = send(pending);
         if let Poll::Ready(Ok(n)) = result {
             self.start += n;
             if self.is_empty() {

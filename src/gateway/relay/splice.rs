@@ -54,20 +54,27 @@ fn has_more(source: &TcpStream) -> bool {
     rustix::io::retry_on_intr(|| recv(source, &mut [0_u8], flags)).is_ok_and(|(n, _)| n > 0)
 }
 
-/// Moves bytes from the pipe, which holds some, into the socket.
+/// Moves bytes from the pipe, which holds some, into the socket. `unheard`: there may be room that
+/// the reactor does not know of.
 pub(super) fn poll_drain(
     sink: &TcpStream,
     context: &mut Context<'_>,
     pipe: &mut Pipe,
+    unheard: bool,
 ) -> Poll<io::Result<usize>> {
+    let call = |pipe: &Pipe| {
+        let from = pipe.read_end()?;
+        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+        let held = pipe.held();
+        Ok(rustix::io::retry_on_intr(|| splice(from, None, sink, None, held, flags))?)
+    };
+    if unheard && let Ok(n) = call(pipe) {
+        pipe.emptied(n);
+        return Poll::Ready(Ok(n));
+    }
     loop {
         ready!(sink.poll_write_ready(context))?;
-        let call = || {
-            let from = pipe.read_end()?;
-            let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-            let held = pipe.held();
-            Ok(rustix::io::retry_on_intr(|| splice(from, None, sink, None, held, flags))?)
-        };
+        let call = || call(pipe);
         match sink.try_io(Interest::WRITABLE, call) {
             Ok(n) => {
                 pipe.emptied(n);
