@@ -24,6 +24,7 @@ pub mod progress;
 pub mod report;
 pub mod run;
 pub mod serve;
+pub mod stop;
 pub mod tally;
 
 pub use plan::{Mode, Plan, Scenario};

@@ -1,6 +1,9 @@
 //! Parses the arguments, runs one command and maps its error to an exit code.
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::Parser as _;
 use diolkos::{
@@ -21,7 +24,8 @@ fn main() -> ExitCode {
         // Whoever read our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("diolkos: {error:#}");
+            // Where nobody reads that, the exit code says it.
+            let _ = writeln!(io::stderr(), "diolkos: {error:#}");
             cli::exit_code(&error)
         }
     }

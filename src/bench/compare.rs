@@ -83,20 +83,20 @@ pub fn compare(
     progress: &Progress,
     mut so_far: impl FnMut(&Results) -> anyhow::Result<()>,
 ) -> anyhow::Result<Results> {
-    let place = tempfile::tempdir().context("cannot make a temporary directory")?;
     let (peers, missing) = peer::find(&what.peers);
     ensure!(!peers.is_empty(), "none of the gateways asked for is installed");
     ensure!(what.routes.iter().all(|n| *n > 0), "--routes: a gateway needs at least one route");
     process::end_children_when_told()?;
+    let (place, _made) = process::temporary()?;
     let bench = Bench {
         what,
         cores: Cores::choose(),
-        pods: Pods::start(what, place.path(), false)?,
+        pods: Pods::start(what, &place, false)?,
         mutual_pods: match what.works.contains(&Work::Storm) {
-            true => Some(Pods::start(what, place.path(), true)?),
+            true => Some(Pods::start(what, &place, true)?),
             false => None,
         },
-        place: place.path(),
+        place: &place,
     };
     bench.cores.take_load()?;
     let mut results = Results::new(what, &bench.cores, &peers, missing);

@@ -6,8 +6,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
-
 use super::{
     compare::{
         Peer, peer,
@@ -146,10 +144,7 @@ pub fn measure(
     mut show: impl FnMut(&Row),
 ) -> anyhow::Result<Vec<Row>> {
     process::end_children_when_told()?;
-    let place = tempfile::tempdir().context("cannot make a temporary directory")?.keep();
-    let _made = process::Made::new(place.to_string_lossy(), |place| {
-        let _ = std::fs::remove_dir_all(place);
-    });
+    let (place, _made) = process::temporary()?;
     let stage = Stage { what, place: &place, cores: Cores::choose() };
     stage.cores.take_load()?;
     let (rivals, missing) = peer::find(&what.rivals);

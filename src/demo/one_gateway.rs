@@ -15,11 +15,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc::UnboundedReceiver,
-    time::timeout,
-};
+use tokio::{sync::mpsc::UnboundedReceiver, time::timeout};
 
 pub mod calls;
 pub mod client;
@@ -28,6 +24,7 @@ pub mod pods;
 pub mod print;
 
 use super::{Place, print::Printer};
+use crate::bench::stop::Stop as Told;
 use calls::{CALLS, Ways};
 use material::{Material, write_manifests};
 use pods::Pods;
@@ -180,11 +177,8 @@ async fn tell_decisions(
 
 /// Ctrl-C, or a request to terminate.
 pub(super) async fn interrupted() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted,
-        _ = terminate.recv() => Ok(()),
-    }
+    Told::listen()?.told().await;
+    Ok(())
 }
 
 fn did_not_start(error: anyhow::Error, listen: SocketAddr) -> anyhow::Error {

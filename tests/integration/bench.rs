@@ -2,13 +2,15 @@
 //! What the work costs is no matter of a test.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::tools::Process;
+use crate::support::{eventually, tools::Process};
 
 fn diolkos() -> Command {
     Command::new(env!("CARGO_BIN_EXE_diolkos"))
@@ -145,4 +147,61 @@ fn a_plan_that_cannot_be_followed_is_refused() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("--duration or --count"), "{said}");
+}
+
+/// The state and the parent of a process: proc(5). `None` when it is gone.
+fn state(pid: &str) -> Option<(String, String)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ').map(str::to_owned);
+    Some((fields.next()?, fields.next()?))
+}
+
+/// What this process has started and not waited for yet.
+fn children(of: u32) -> Vec<String> {
+    let all = fs::read_dir("/proc").expect("proc").filter_map(Result::ok);
+    let names = all.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|pid| state(pid).is_some_and(|(_, parent)| parent == of.to_string())).collect()
+}
+
+/// The terminal is closed: SIGHUP comes, and what is said from then on is read by nobody.
+#[test]
+fn a_terminal_that_is_closed_ends_what_was_started_and_leaves_no_files() {
+    for line in [
+        "compare --peers floor --scenarios connect --repeat 1000",
+        "faults --only G5 --peers haproxy",
+    ] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut bench = diolkos();
+        bench.arg("bench").args(line.split(' ')).env("TMPDIR", dir.path());
+        let mut bench = bench.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("run");
+        drop(bench.stderr.take());
+        let pid = Pid::from_child(&bench);
+        let started = eventually("it has started a program", || {
+            let started = children(bench.id());
+            (!started.is_empty()).then_some(started)
+        });
+        kill_process(pid, Signal::HUP).expect("told");
+        let status = eventually("it ends", || bench.try_wait().expect("wait"));
+        assert_eq!(status.code(), Some(1), "{line}");
+        eventually("what it started has ended", || {
+            started.iter().all(|pid| state(pid).is_none_or(|(state, _)| state == "Z")).then_some(())
+        });
+        let left = fs::read_dir(dir.path()).expect("the directory").count();
+        assert_eq!(left, 0, "{line}: nothing is left behind");
+    }
+}
+
+/// `nohup` is this, and what is said to a file.
+#[test]
+fn where_sighup_is_ignored_a_terminal_that_is_closed_ends_nothing() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$0\" bench faults --quick --only G5 --peers ''"]);
+    shell.arg(env!("CARGO_BIN_EXE_diolkos")).stdout(Stdio::piped());
+    let bench = shell.spawn().expect("run");
+    let pid = Pid::from_child(&bench);
+    eventually("it has started a program", || (!children(bench.id()).is_empty()).then_some(()));
+    kill_process(pid, Signal::HUP).expect("told");
+    let output = bench.wait_with_output().expect("its end");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 of 1 measured goals reached"), "{text}");
 }

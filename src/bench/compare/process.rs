@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader, Write as _},
     net::SocketAddr,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -20,6 +20,8 @@ use rustix::{
     thread::CpuSet,
 };
 use serde::Serialize;
+
+use crate::bench::stop::Stop;
 
 /// Which core is for the gateway under measurement, and which are for the rest.
 #[derive(Clone, Debug, Serialize)]
@@ -78,6 +80,16 @@ impl Made {
     }
 }
 
+/// A temporary directory that is gone with its handle.
+pub(in crate::bench) fn temporary() -> anyhow::Result<(PathBuf, Made)> {
+    let place = tempfile::tempdir().context("cannot make a temporary directory")?.keep();
+    let made = Made::new(place.to_string_lossy(), |place| {
+        // What is still written meanwhile makes a directory not empty again.
+        let _ = (0..10).any(|_| fs::remove_dir_all(place).is_ok());
+    });
+    Ok((place, made))
+}
+
 impl Drop for Made {
     fn drop(&mut self) {
         let how = MADE.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
@@ -102,13 +114,15 @@ impl Child {
         if let Some((_, core)) = core {
             pin(&[core])?;
         }
+        // Held meanwhile: told to end, we end this one too, or it is not started any more.
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         let child = command.spawn().with_context(|| format!("cannot start {name}"));
+        running.extend(child.as_ref().ok().map(Pid::from_child));
+        drop(running);
         if let Some((cores, _)) = core {
             cores.take_load()?;
         }
-        let child = Self { child: child?, log: log.to_owned() };
-        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).push(child.pid());
-        Ok(child)
+        Ok(Self { child: child?, log: log.to_owned() })
     }
 
     pub(in crate::bench) fn pid(&self) -> Pid {
@@ -253,26 +267,25 @@ fn number(text: Option<&str>) -> u64 {
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// On SIGINT and SIGTERM: says so, ends what was started, takes away what was made, then this
-/// process.
+/// On SIGINT, SIGTERM and SIGHUP: ends what was started, takes away what was made, says so, then
+/// ends this process.
 pub(in crate::bench) fn end_children_when_told() -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut int, mut term) = {
+    let mut stop = {
         let _inside = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+        Stop::listen()?
     };
     std::thread::Builder::new().name("signals".into()).spawn(move || {
-        let told = runtime.block_on(async {
-            tokio::select! { _ = int.recv() => "SIGINT", _ = term.recv() => "SIGTERM" }
-        });
+        let told = runtime.block_on(stop.told());
         let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-        eprintln!("diolkos: {told}: {} programs that were started are ended", running.len());
         for pid in running.iter() {
             let _ = kill_process_group(*pid, Signal::KILL);
         }
         let made = std::mem::take(&mut *MADE.lock().unwrap_or_else(PoisonError::into_inner));
         made.iter().for_each(|(name, how)| how(name));
+        let ended = running.len();
+        // A terminal that was closed takes no words.
+        let _ = writeln!(io::stderr(), "diolkos: {told}: {ended} programs that were started ended");
         process::exit(1);
     })?;
     Ok(())
