@@ -88,7 +88,8 @@ pub fn run(
             keep: args.keep.as_ref().map(|dir| dir.join("one-gateway")),
         };
         title(&mut printer, "gateway", "one gateway: what it lets through and what it refuses")?;
-        good &= one_gateway::run(&alone, start_gateway)?;
+        let Some(played) = one_gateway::run(&alone, start_gateway)? else { return Ok(false) };
+        good &= played;
     }
     let scenes = match args.scene {
         None => Scene::ALL.to_vec(),

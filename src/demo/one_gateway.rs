@@ -66,14 +66,15 @@ impl fmt::Debug for RunningGateway {
 /// All calls together may take this long: the demo never hangs.
 const CALLS_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Plays the story on standard output. True when every call went as it should.
+/// Plays the story on standard output. True when every call went as it should; `None` when it was
+/// told to end before all were made.
 ///
 /// `start_gateway` gets the directory of manifests and the address to listen on. The gateway's
 /// labels must hold `istio: ingressgateway`, and its namespace must not be `ns2`.
 pub fn run(
     args: &DemoArgs,
     start_gateway: impl FnOnce(&Path, SocketAddr) -> anyhow::Result<RunningGateway>,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<Option<bool>> {
     play(args, start_gateway, Printer::stdout(), interrupted())
 }
 
@@ -82,7 +83,7 @@ fn play(
     start_gateway: impl FnOnce(&Path, SocketAddr) -> anyhow::Result<RunningGateway>,
     mut printer: Printer,
     stopped: impl Future<Output = io::Result<()>>,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<Option<bool>> {
     ensure!(
         args.listen.ip().is_loopback(),
         "the demo's pods are on loopback, so its gateway must be too: --listen 127.0.0.1:{}",
@@ -107,7 +108,7 @@ fn play(
             stopped = &mut stopped => {
                 stopped?;
                 printer.line("Stopped before all calls were made.")?;
-                return Ok(false);
+                return Ok(None);
             }
         };
         if !args.once {
@@ -117,7 +118,7 @@ fn play(
                 stopped = &mut stopped => stopped?,
             }
         }
-        Ok(good)
+        Ok(Some(good))
     })
 }
 
@@ -175,7 +176,7 @@ async fn tell_decisions(
     Err(io::Error::other("the gateway has ended by itself; its log says why"))
 }
 
-/// Ctrl-C, or a request to terminate.
+/// Ctrl-C, a request to terminate, or a terminal that was closed.
 pub(super) async fn interrupted() -> io::Result<()> {
     Told::listen()?.told().await;
     Ok(())

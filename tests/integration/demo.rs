@@ -94,6 +94,40 @@ fn what_it_prints_to_be_pasted_works_and_nothing_is_left_running() {
     eventually("all have ended", || (started() == 0).then_some(()));
 }
 
+/// The terminal is closed: SIGHUP comes, and nobody reads any more.
+#[test]
+fn a_terminal_that_is_closed_ends_the_demo_and_takes_its_files_away() {
+    let Some(mut command) = demo("--scene plain") else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let child = command.env("TMPDIR", dir.path()).stdout(Stdio::piped()).spawn();
+    let mut child = child.expect("started");
+    let pid = Pid::from_child(&child);
+    let out = BufReader::new(child.stdout.take().expect("piped"));
+    let line = out.lines().map(|line| line.expect("text")).find(|line| line.starts_with("tail "));
+    assert!(line.is_some_and(|line| line.contains(&*dir.path().to_string_lossy())), "it is up");
+    kill_process(pid, Signal::HUP).expect("told");
+    let status = eventually("it ends", || child.try_wait().expect("wait"));
+    assert!(status.success(), "all was as it should be: {status}");
+    assert_eq!(fs::read_dir(dir.path()).expect("the directory").count(), 0, "no files are left");
+}
+
+#[test]
+fn told_to_end_in_the_first_story_it_plays_no_other() {
+    let Some(mut command) = demo("--once") else { return };
+    let child = command.stdout(Stdio::piped()).spawn();
+    let mut child = child.expect("started");
+    let pid = Pid::from_child(&child);
+    let mut out = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut lines = out.by_ref().map(|line| line.expect("text"));
+    // The first call is made: now it listens for what is told.
+    assert!(lines.any(|line| line.starts_with("OK ")), "it plays");
+    kill_process(pid, Signal::TERM).expect("told");
+    let rest: Vec<_> = lines.collect();
+    assert!(rest.iter().any(|line| line.starts_with("Stopped before all")), "{rest:?}");
+    assert!(!rest.iter().any(|line| line.starts_with("plain: ")), "{rest:?}");
+    assert_eq!(child.wait().expect("wait").code(), Some(1));
+}
+
 #[test]
 fn the_walk_through_of_the_readme_goes_as_it_stands_there() {
     let root = env!("CARGO_MANIFEST_DIR");
