@@ -345,12 +345,23 @@ pub fn addresses_are_free() -> anyhow::Result<()> {
         (places::BAR_ADDRESS, application::TCP).into(),
     ]);
     for address in others.chain(of_pods) {
-        let address: SocketAddr = address;
-        std::net::TcpListener::bind(address).with_context(|| {
-            format!("{address} is not free, and the demo needs it: is another demo running?")
-        })?;
+        is_free(address)?;
     }
     Ok(())
+}
+
+/// Looks whether an address that the demo needs is free.
+///
+/// # Errors
+/// Names it, and how to find who has it.
+pub fn is_free(address: SocketAddr) -> anyhow::Result<()> {
+    std::net::TcpListener::bind(address).map(drop).with_context(|| {
+        let port = address.port();
+        format!(
+            "{address} is not free, and the demo needs it: is another demo running? \
+             `ss -ltnp sport = :{port}` names the process that has it"
+        )
+    })
 }
 
 /// The port of a pod's sidecar in front of a port of its application.
@@ -364,4 +375,20 @@ fn words(words: &[&str]) -> Vec<String> {
 
 fn path(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_in_use_comes_with_how_to_find_who_has_it() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let said = is_free(address).unwrap_err().to_string();
+        let find = format!("`ss -ltnp sport = :{}`", address.port());
+        assert!(said.starts_with(&address.to_string()) && said.contains(&find), "{said}");
+        drop(taken);
+        is_free(address).unwrap();
+    }
 }

@@ -4,7 +4,7 @@
 
 use std::{
     fs, io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,7 +15,7 @@ use super::{
     rolling,
     site::{Service, Site},
 };
-use crate::demo::{probe, process::Process, witness::Witness};
+use crate::demo::{probe, process::Process, witness::Witness, world::is_free};
 
 /// One that is not ready after this does not come up. Five thousand services take Envoy 16 s on a
 /// busy machine, and ours 38 s there where it was built without optimisation.
@@ -177,10 +177,7 @@ pub fn addresses_are_free() -> anyhow::Result<()> {
     for side in [Side::Envoy, Side::Ours] {
         let gateways = (1..=4).flat_map(|last| [PORT, READINESS, ADMIN].map(|port| (last, port)));
         for (last, port) in gateways.chain(rolling::ADDRESSES) {
-            let address = SocketAddr::from((side.ip(last), port));
-            TcpListener::bind(address).with_context(|| {
-                format!("{address} is not free, and the demo needs it: is another demo running?")
-            })?;
+            is_free((side.ip(last), port).into())?;
         }
     }
     Ok(())
