@@ -111,6 +111,13 @@ impl Plan {
             _ => 64,
         })
     }
+    /// Clients that there are: not more than there are operations for.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        let count = self.count.and_then(|count| usize::try_from(count).ok());
+        self.concurrency.min(count.unwrap_or(usize::MAX))
+    }
+
 
     /// Fails when the plan cannot be followed, saying what to change.
     ///
@@ -198,3 +205,9 @@ mod tests {
         }
     }
 }
+    #[test]
+    fn there_are_no_more_clients_than_operations() {
+        let clients = |count| Plan { count, concurrency: 64, ..plan() }.clients();
+        assert_eq!([None, Some(3), Some(64), Some(u64::MAX)].map(clients), [64, 3, 64, 64]);
+    }
+

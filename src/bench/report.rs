@@ -99,7 +99,7 @@ impl Report {
             target: plan.target,
             names: plan.names.len(),
             sources: plan.sources.len(),
-            concurrency: plan.concurrency,
+            concurrency: plan.clients(),
             rate: plan.rate,
             size: plan.size(),
             seconds,

@@ -65,18 +65,19 @@ type Done = (f64, Vec<(&'static str, Tally)>);
 
 async fn follow(plan: &Plan, load: &Load) -> anyhow::Result<Done> {
     let started = Instant::now();
+    let clients = plan.clients();
     let mut seconds = None;
     let mut tallies = Vec::new();
     match plan.scenario {
         Scenario::Connect | Scenario::Handshake => {
-            all(plan.concurrency, || connect_again_and_again(load.clone())).await?;
+            all(clients, || connect_again_and_again(load.clone())).await?;
         }
         Scenario::Request | Scenario::Download | Scenario::Upload => {
-            all(plan.concurrency, || ask_again_and_again(load.clone())).await?;
+            all(clients, || ask_again_and_again(load.clone())).await?;
         }
         Scenario::Mixed | Scenario::Churn => {
             let short = Load { tally: Rc::default(), ..load.clone() };
-            let half = plan.concurrency.div_ceil(2);
+            let half = clients.div_ceil(2);
             tokio::try_join!(
                 all(half, || ask_again_and_again(load.clone())),
                 all(half, || connect_again_and_again(short.clone())),
@@ -85,14 +86,13 @@ async fn follow(plan: &Plan, load: &Load) -> anyhow::Result<Done> {
         }
         Scenario::Hold => {
             let dialer = &load.dialer;
-            let (links, opened) = open(dialer, plan.concurrency, OPENING_MAX, &load.tally).await;
+            let (links, opened) = open(dialer, clients, OPENING_MAX, &load.tally).await;
             seconds = Some(opened.as_secs_f64());
             hold(load, links, plan.duration.unwrap_or_default()).await;
         }
         Scenario::Storm => {
             let dialer = &load.dialer;
-            let at_once = plan.concurrency;
-            let (links, opened) = open(dialer, at_once, at_once, &load.tally).await;
+            let (links, opened) = open(dialer, clients, clients, &load.tally).await;
             seconds = Some(opened.as_secs_f64());
             hold(load, links, Duration::ZERO).await;
         }
