@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use rustls::pki_types::ServerName;
 use tokio::{net::TcpSocket, time::timeout};
 use tokio_rustls::TlsConnector;
@@ -18,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     Mode, Plan,
     exchange::{Exchange, GREETING_BYTES},
-    hello::Hello,
+    hello::{Hello, server_name},
     link::Link,
     material::Material,
 };
@@ -55,11 +54,8 @@ impl Dialer {
             }
             Mode::Mutual => {
                 let dir = plan.certs.as_deref().unwrap_or(Path::new("."));
-                let server_name = |name: &String| {
-                    ServerName::try_from(name.clone())
-                        .with_context(|| format!("{name:?} cannot be a server name"))
-                };
-                let names = plan.names.iter().map(server_name).collect::<Result<_, _>>()?;
+                let names = plan.names.iter().map(|name| server_name(name));
+                let names = names.collect::<Result<_, _>>()?;
                 Speech::Mutual(Material::open(dir)?.caller()?.into(), names)
             }
         };

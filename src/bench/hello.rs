@@ -41,9 +41,7 @@ impl Hello {
             .with_root_certificates(RootCertStore::empty())
             .with_no_client_auth();
         config.alpn_protocols = vec![ALPN.into()];
-        let server_name = ServerName::try_from(name.to_owned())
-            .with_context(|| format!("{name:?} cannot be a server name"))?;
-        let mut connection = ClientConnection::new(Arc::new(config), server_name)?;
+        let mut connection = ClientConnection::new(Arc::new(config), server_name(name)?)?;
         let mut wire = Vec::new();
         connection.write_tls(&mut wire)?;
         Ok(Self { wire: wire.into() })
@@ -60,6 +58,15 @@ impl Hello {
         }
         wire
     }
+}
+
+/// A name that a client may ask for.
+///
+/// # Errors
+/// When it cannot stand in a ClientHello.
+pub fn server_name(name: &str) -> anyhow::Result<ServerName<'static>> {
+    ServerName::try_from(name.to_owned())
+        .with_context(|| format!("{name:?} cannot be a server name"))
 }
 
 #[cfg(test)]

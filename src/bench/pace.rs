@@ -38,7 +38,8 @@ impl Arrivals {
         Self {
             start,
             gap: rate.map(|rate| Duration::from_secs_f64(1.0 / rate)),
-            deadline: duration.map(|d| start + d),
+            // None too for one that no clock can tell.
+            deadline: duration.and_then(|d| start.checked_add(d)),
             count: count.unwrap_or(u64::MAX),
             begun: Cell::new(0),
         }

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     path::PathBuf,
     time::Duration,
 };
@@ -44,6 +45,13 @@ pub enum Mode {
     /// Mutual TLS from end to end.
     Mutual,
 }
+
+/// More clients than this are no load test any more: there are 28,232 ports to each of its sources.
+const CONCURRENCY_MAX: usize = 100_000;
+/// 1 TiB.
+const SIZE_MAX: u64 = 1 << 40;
+/// Times each second.
+const RATES: RangeInclusive<f64> = 0.001..=1e9;
 
 /// A load test.
 #[derive(Clone, Debug)]
@@ -103,6 +111,13 @@ impl Plan {
         }
     }
 
+    /// Clients that there are: not more than there are operations for.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        let count = self.count.and_then(|count| usize::try_from(count).ok());
+        self.concurrency.min(count.unwrap_or(usize::MAX))
+    }
+
     /// The size that counts: given, or that of the scenario.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -111,13 +126,6 @@ impl Plan {
             _ => 64,
         })
     }
-    /// Clients that there are: not more than there are operations for.
-    #[must_use]
-    pub fn clients(&self) -> usize {
-        let count = self.count.and_then(|count| usize::try_from(count).ok());
-        self.concurrency.min(count.unwrap_or(usize::MAX))
-    }
-
 
     /// Fails when the plan cannot be followed, saying what to change.
     ///
@@ -125,10 +133,22 @@ impl Plan {
     /// Naming the option and what to do.
     pub fn check(&self) -> anyhow::Result<()> {
         ensure!(!self.names.is_empty(), "a server name is needed: --sni NAME");
-        ensure!(self.concurrency > 0, "--concurrency 0 would do nothing; give at least 1");
-        ensure!(self.rate.is_none_or(|rate| rate > 0.0), "--rate must be above 0");
-        let head = HEAD_BYTES as u64;
-        ensure!(self.size() >= head, "--size must be at least {head}: a request says its lengths");
+        let clients = self.concurrency;
+        ensure!(
+            (1..=CONCURRENCY_MAX).contains(&clients),
+            "--concurrency {clients}: give 1 to {CONCURRENCY_MAX}"
+        );
+        ensure!(self.count != Some(0), "--count 0 would do nothing; give at least 1");
+        ensure!(self.duration != Some(Duration::ZERO), "--duration 0s would do nothing");
+        ensure!(!self.timeout.is_zero(), "--timeout 0s: every operation would have failed");
+        if let Some(rate) = self.rate {
+            check_rate(rate).context("--rate")?;
+        }
+        let (size, head) = (self.size(), HEAD_BYTES as u64);
+        ensure!(
+            (head..=SIZE_MAX).contains(&size),
+            "--size {size}: give {head} to {SIZE_MAX}; a request says its lengths"
+        );
         if self.scenario == Scenario::Handshake && self.mode == Mode::Opaque {
             bail!("handshake needs --mode mutual; connect is what it is called without TLS");
         }
@@ -141,11 +161,28 @@ impl Plan {
             at_once || self.duration.is_some() || self.count.is_some(),
             "without --duration or --count it would never end"
         );
-        if let Some(IpAddr::V4(_)) = self.sources.first() {
-            ensure!(self.target.is_ipv4(), "--source is IPv4 and --target is not");
+        let v4 = self.target.is_ipv4();
+        if let Some(source) = self.sources.iter().find(|source| source.is_ipv4() != v4) {
+            bail!("--source {source} cannot reach --target {}: IPv4 and IPv6", self.target);
         }
         Ok(())
     }
+}
+
+/// Times each second, as a number.
+///
+/// # Errors
+/// When it is none, or not one to work by.
+pub fn parse_rate(text: &str) -> anyhow::Result<f64> {
+    let rate = text.parse().with_context(|| format!("{text:?} is no number"))?;
+    check_rate(rate)?;
+    Ok(rate)
+}
+
+fn check_rate(rate: f64) -> anyhow::Result<()> {
+    let (least, most) = (RATES.start(), RATES.end());
+    ensure!(RATES.contains(&rate), "{rate} each second: give {least} to {most}");
+    Ok(())
 }
 
 /// Addresses written as one (`127.0.0.1`), or as an IPv4 block (`127.0.0.0/24`) without its first
@@ -181,17 +218,32 @@ mod tests {
     fn a_plan_that_cannot_be_followed_says_why() {
         plan().check().unwrap();
         let check = |plan: Plan, word: &str| {
-            let said = plan.check().unwrap_err().to_string();
+            let said = format!("{:#}", plan.check().unwrap_err());
             assert!(said.contains(word), "{said}");
         };
         check(Plan { names: vec![], ..plan() }, "--sni");
         check(Plan { concurrency: 0, ..plan() }, "--concurrency");
-        check(Plan { rate: Some(0.0), ..plan() }, "--rate");
-        check(Plan { size: Some(15), ..plan() }, "--size");
+        check(Plan { concurrency: 100_001, ..plan() }, "--concurrency");
+        check(Plan { count: Some(0), ..plan() }, "--count");
+        check(Plan { duration: Some(Duration::ZERO), ..plan() }, "--duration");
+        check(Plan { timeout: Duration::ZERO, ..plan() }, "--timeout");
+        for rate in [0.0, -1.0, 1e-300, f64::NAN, f64::INFINITY] {
+            check(Plan { rate: Some(rate), ..plan() }, "--rate");
+        }
+        for size in [0, 15, u64::MAX] {
+            check(Plan { size: Some(size), ..plan() }, "--size");
+        }
+        check(Plan { sources: vec!["::1".parse().unwrap()], ..plan() }, "--source ::1");
         check(Plan { count: None, ..plan() }, "--duration");
         check(Plan { mode: Mode::Mutual, ..plan() }, "--certs");
         check(Plan { scenario: Scenario::Handshake, ..plan() }, "connect");
         check(Plan { scenario: Scenario::Storm, rate: Some(1.0), ..plan() }, "storm");
+    }
+
+    #[test]
+    fn there_are_no_more_clients_than_operations() {
+        let clients = |count| Plan { count, concurrency: 64, ..plan() }.clients();
+        assert_eq!([None, Some(3), Some(64), Some(u64::MAX)].map(clients), [64, 3, 64, 64]);
     }
 
     #[test]
@@ -205,9 +257,3 @@ mod tests {
         }
     }
 }
-    #[test]
-    fn there_are_no_more_clients_than_operations() {
-        let clients = |count| Plan { count, concurrency: 64, ..plan() }.clients();
-        assert_eq!([None, Some(3), Some(64), Some(u64::MAX)].map(clients), [64, 3, 64, 64]);
-    }
-

@@ -9,9 +9,10 @@ use std::{
 
 use clap::{Args, Subcommand};
 
+use super::UsageError;
 use crate::{
     bench::{
-        Mode, Plan, Report, Scenario, churn::Churn, floor::Floor, lift_open_files,
+        Mode, Plan, Report, Scenario, churn::Churn, floor::Floor, hello, lift_open_files,
         material::Material, plan, progress::Progress, run, serve::Pods,
     },
     config::types::address,
@@ -91,6 +92,7 @@ struct RunArgs {
     target: SocketAddr,
     /// Server name to ask for; may be repeated, they are used in turn.
     #[arg(long, value_name = "NAME", required_unless_present = "sni_file", num_args = 1..)]
+    #[arg(value_parser = server_name)]
     sni: Vec<String>,
     /// More server names, one on each line.
     #[arg(long, value_name = "FILE")]
@@ -104,12 +106,12 @@ struct RunArgs {
     /// Directory of the root certificate that the pods were given.
     #[arg(long, value_name = "DIR")]
     certs: Option<PathBuf>,
-    /// Clients at the same time [default: as suits the scenario].
+    /// Clients at the same time, 1 to 100,000; not more than --count [default: as suits the scenario].
     #[arg(long, value_name = "N")]
     concurrency: Option<usize>,
     /// Operations begun each second (open loop). Without it each client begins the next operation
     /// when its last is done.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = plan::parse_rate, allow_negative_numbers = true)]
     rate: Option<f64>,
     /// How long operations are begun, or connections held; such as 10s.
     #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -133,6 +135,7 @@ struct RunArgs {
     churn_command: Option<String>,
     /// How often each second.
     #[arg(long, value_name = "N", default_value_t = 1.0, requires = "churn_command")]
+    #[arg(value_parser = plan::parse_rate, allow_negative_numbers = true)]
     churn_rate: f64,
     /// Print JSON.
     #[arg(long)]
@@ -185,8 +188,7 @@ fn serve(args: &ServeArgs) -> anyhow::Result<bool> {
 
 fn make_load(args: &RunArgs) -> anyhow::Result<bool> {
     let plan = args.plan()?;
-    plan.check()?;
-    anyhow::ensure!(args.churn_rate > 0.0, "--churn-rate must be above 0");
+    plan.check().map_err(usage)?;
     let command = args.churn_command.clone();
     let churn = command.map(|line| Churn::shell(args.churn_rate, line)).transpose()?;
     let report = run::run(&plan, &Progress::on_terminal());
@@ -214,7 +216,7 @@ impl RunArgs {
         }
         let mut sources = Vec::new();
         for text in &self.source {
-            sources.extend(plan::parse_sources(text).context("--source")?);
+            sources.extend(plan::parse_sources(text).context("--source").map_err(usage)?);
         }
         let usual = Plan::new(self.target, names, self.scenario);
         Ok(Plan {
@@ -239,6 +241,15 @@ fn say_listening(addresses: &[SocketAddr]) -> io::Result<()> {
         writeln!(out, "listening {address}")?;
     }
     out.flush()
+}
+
+/// Of arguments that do not fit together, or do not say what can be done.
+fn usage(error: anyhow::Error) -> UsageError {
+    UsageError(format!("{error:#}"))
+}
+
+fn server_name(text: &str) -> anyhow::Result<String> {
+    hello::server_name(text).map(|_| text.to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -7,11 +7,12 @@ use std::{
     path::PathBuf,
 };
 
-use anyhow::{Context as _, ensure};
-use clap::Args;
+use anyhow::Context as _;
+use clap::{Args, builder::RangedU64ValueParser};
 
 use crate::bench::{
     compare::{self, Comparison, Peer, Results, Work, page, table},
+    plan::parse_rate,
     progress::Progress,
 };
 
@@ -47,17 +48,21 @@ pub(super) struct CompareArgs {
     )]
     scenarios: Vec<Work>,
     /// Services that a gateway knows: the first number while it works, all of them for the memory
-    /// that they take.
+    /// that they take. 1 to 1,000,000.
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1")]
+    #[arg(value_parser = among(1_000_000), allow_negative_numbers = true)]
     routes: Vec<usize>,
-    /// Rounds; the table has medians.
+    /// Rounds, 1 to 1,000; the table has medians.
     #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(value_parser = among(1_000), allow_negative_numbers = true)]
     repeat: usize,
     /// Requests begun each second in `paced`.
     #[arg(long, value_name = "N", default_value_t = 10_000.0)]
+    #[arg(value_parser = parse_rate, allow_negative_numbers = true)]
     rate: f64,
     /// Changes of routes and endpoints each second in `churn`.
     #[arg(long, value_name = "N", default_value_t = 5.0)]
+    #[arg(value_parser = parse_rate, allow_negative_numbers = true)]
     churn: f64,
     /// Count system calls too, with perf or strace, in a round of their own.
     #[arg(long)]
@@ -74,9 +79,6 @@ pub(super) struct CompareArgs {
 }
 
 pub(super) fn run(args: &CompareArgs) -> anyhow::Result<bool> {
-    ensure!(args.repeat > 0, "--repeat 0 would measure nothing; give at least 1");
-    ensure!(args.rate > 0.0, "--rate must be above 0");
-    ensure!(args.churn > 0.0, "--churn must be above 0");
     let what = Comparison {
         peers: args.peers.clone(),
         works: args.scenarios.clone(),
@@ -92,6 +94,11 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<bool> {
     args.write(&results)?;
     io::stdout().lock().write_all(table::text(&results).as_bytes())?;
     Ok(results.failures() == 0)
+}
+
+/// 1 to `most`.
+fn among(most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=most)
 }
 
 impl CompareArgs {
