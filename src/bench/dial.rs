@@ -56,7 +56,7 @@ impl Dialer {
                 let dir = plan.certs.as_deref().unwrap_or(Path::new("."));
                 let names = plan.names.iter().map(|name| server_name(name));
                 let names = names.collect::<Result<_, _>>()?;
-                Speech::Mutual(Material::open(dir)?.caller()?.into(), names)
+                Speech::Mutual(Material::read(dir)?.caller()?.into(), names)
             }
         };
         let (sources, dialed) = (plan.sources.clone(), Cell::new(0));

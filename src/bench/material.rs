@@ -4,6 +4,7 @@
 
 use std::{path::Path, sync::Arc, time::SystemTime};
 
+use anyhow::ensure;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::hello::ALPN;
@@ -12,6 +13,10 @@ use crate::certs::{Authority, Peers, SpiffeId, client_config, roots, server_conf
 /// The two ends' identities.
 const CALLER: &str = "spiffe://cluster.local/ns/ns1/sa/load";
 const POD: &str = "spiffe://cluster.local/ns/bench/sa/pod";
+
+/// What [`Authority`] writes of a root.
+const ROOT_CERT: &str = "root-cert.pem";
+const ROOT_KEY: &str = "root-key.pem";
 
 /// One root and an authority under it, as a cluster has them.
 #[derive(Debug)]
@@ -26,15 +31,33 @@ impl Material {
     /// # Errors
     /// When the directory cannot be read or written, or holds something else.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
-        let now = SystemTime::now();
-        let root = if dir.join("root-key.pem").exists() {
-            Authority::read(dir)?
-        } else {
-            let root = Authority::root(now)?;
-            root.write(dir)?;
-            root
-        };
-        Ok(Self { cluster: root.cluster("cluster1", now)?, root })
+        if dir.join(ROOT_KEY).exists() {
+            return Self::read(dir);
+        }
+        let root = Authority::root(SystemTime::now())?;
+        root.write(dir)?;
+        Self::under(root)
+    }
+
+    /// Reads the root of `dir`, which somebody else has made: one of our own would be trusted by
+    /// nobody.
+    ///
+    /// # Errors
+    /// When there is none, or the directory holds something else.
+    pub fn read(dir: &Path) -> anyhow::Result<Self> {
+        for name in [ROOT_CERT, ROOT_KEY] {
+            ensure!(
+                dir.join(name).exists(),
+                "no {name} in {}: give the directory that `bench serve --certs` was given, or make \
+                 one for both with `diolkos certs root --out DIR`",
+                dir.display()
+            );
+        }
+        Self::under(Authority::read(dir)?)
+    }
+
+    fn under(root: Authority) -> anyhow::Result<Self> {
+        Ok(Self { cluster: root.cluster("cluster1", SystemTime::now())?, root })
     }
 
     /// For a pod: demands a certificate of the same root.

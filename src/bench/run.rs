@@ -305,8 +305,12 @@ mod tests {
         }
         let strangers = tempfile::tempdir().unwrap();
         let certs = Some(strangers.path().to_owned());
-        let report = run(&Plan { certs, ..plan(target, Scenario::Handshake) }, &Progress::quiet());
-        let totals = report.unwrap().totals;
+        let plan = Plan { certs, ..plan(target, Scenario::Handshake) };
+        let said = run(&plan, &Progress::quiet()).unwrap_err().to_string();
+        assert!(said.contains("no root-cert.pem in") && said.contains("bench serve"), "{said}");
+        assert_eq!(strangers.path().read_dir().unwrap().count(), 0, "none is made there");
+        Material::open(strangers.path()).unwrap();
+        let totals = run(&plan, &Progress::quiet()).unwrap().totals;
         assert_eq!((totals.operations, totals.failures()), (0, 40), "{:?}", totals.errors);
     }
 
