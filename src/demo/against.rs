@@ -6,7 +6,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use tokio::time::timeout;
 
 pub mod bytes;
@@ -23,9 +23,11 @@ pub mod subset;
 use super::{
     Place, one_gateway,
     print::{Printer, Style},
+    process::Process,
     rival,
 };
-use gateways::Stage;
+use crate::telemetry::escape;
+use gateways::{LISTEN_TIMEOUT, Stage};
 
 /// What can be chosen.
 #[derive(Clone, Debug)]
@@ -166,7 +168,7 @@ pub fn run(args: &AgainstArgs) -> anyhow::Result<bool> {
 }
 
 async fn all(scenes: &[Scene], stage: &Stage, printer: &mut Printer) -> anyhow::Result<bool> {
-    printer.fact("envoy", format!("{} ({})", version(stage)?, stage.envoy.display()))?;
+    printer.fact("envoy", format!("{} ({})", version(stage).await?, stage.envoy.display()))?;
     printer.fact("files", stage.dir.display())?;
     let mut good = 0;
     for scene in scenes {
@@ -196,12 +198,15 @@ async fn all(scenes: &[Scene], stage: &Stage, printer: &mut Printer) -> anyhow::
 }
 
 /// What Envoy says of itself: `1.40.0`.
-fn version(stage: &Stage) -> anyhow::Result<String> {
-    let program = &stage.envoy;
-    let said = std::process::Command::new(program).arg("--version").output();
-    let said = said.with_context(|| format!("cannot run {}", program.display()))?;
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+async fn version(stage: &Stage) -> anyhow::Result<String> {
+    let (file, words) = (&stage.envoy, ["--version".to_owned()]);
+    let program = file.display();
+    let envoy = Process::other(&stage.dir, "envoy-version", file, &words);
+    let mut envoy = envoy.with_context(|| format!("cannot run {program}"))?;
+    let (limit, ended) = (LISTEN_TIMEOUT, envoy.ended(LISTEN_TIMEOUT).await);
+    ensure!(ended, "{program} --version has not ended in {limit:?}:\n{}", envoy.last_words());
+    let said = envoy.lines_with("version: ").join("\n");
     let version = said.split_once("version: ").and_then(|(_, rest)| rest.split('/').nth(1));
-    let why = || format!("{} --version does not tell a version of Envoy", program.display());
-    Ok(version.with_context(why)?.to_owned())
+    let why = || format!("{program} --version does not tell a version of Envoy");
+    Ok(escape(version.with_context(why)?.as_bytes()).to_string())
 }

@@ -4,7 +4,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::Write as _,
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -14,9 +14,15 @@ use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 
 use super::print::shell_word;
+use crate::telemetry::escape;
 
 /// A program that is asked to end may take this long; then it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Of a log, which may be of any length, so much is looked at for the last words.
+const LAST_BYTES: u64 = 8 << 10;
+/// More than [`escape`] takes is escaped piece by piece.
+const ESCAPED_BYTES: usize = 255;
 
 /// Names, to a program that the demo starts, the process that it is not to outlive.
 const PARENT: &str = "DEMO_PROCESS";
@@ -113,11 +119,20 @@ impl Process {
         }
     }
 
-    /// What it said last.
+    /// What it said last, fit for a terminal.
     #[must_use]
     pub fn last_words(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
+        let mut end = Vec::new();
+        // Where nothing can be read, nothing was said.
+        let _ = File::open(&self.log).and_then(|mut log| {
+            let length = log.metadata()?.len();
+            log.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES)))?;
+            log.take(LAST_BYTES).read_to_end(&mut end)
+        });
+        let piece = |bytes: &[u8]| escape(bytes).to_string();
+        let line = |line: &[u8]| line.chunks(ESCAPED_BYTES).map(piece).collect::<String>();
+        let lines = end.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let lines: Vec<String> = lines.map(line).collect();
         lines[lines.len().saturating_sub(5)..].join("\n")
     }
 

@@ -1,7 +1,10 @@
 //! Envoy and diolkos in two columns, as anybody runs it, on a host of its own; and what the
 //! gateways' own logs say of the rolling replacement.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command, time::Duration};
+use std::{
+    collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command,
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -72,4 +75,32 @@ fn without_envoy_it_says_how_to_have_it() {
     let mut alone: Command = process::diolkos();
     let said = tools::run(alone.args(["demo", "--scene", "rolling"]), b"", PATIENCE);
     assert!(!said.good && said.stderr.contains("needs --against envoy"), "{said:?}");
+}
+
+/// A program in Envoy's place.
+fn instead_of_envoy(script: &str) -> Option<String> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("envoy");
+    fs::write(&file, format!("#!/bin/sh\n{script}\n")).expect("written");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("a program");
+    let line = format!("--against envoy --scene wrong-subset --envoy {}", file.display());
+    let said = tools::run(&mut demo(&line)?, b"", Duration::from_secs(90));
+    assert!(!said.good, "{said:?}");
+    Some(said.stderr)
+}
+
+#[test]
+fn an_envoy_that_never_listens_is_named_with_the_end_of_its_log() {
+    let script = "if [ $1 = --version ]; then echo 'envoy  version: a/1.40.0/b'; exit; fi\n\
+                  printf 'odd \\033[2J\\n'; exec sleep 1000";
+    let Some(said) = instead_of_envoy(script) else { return };
+    let words =
+        "envoy does not listen on 127.4.1.1:15000: envoy-1 was not ready in 20 s:\nodd \\x1b[2J";
+    assert!(said.contains(words), "{said}");
+}
+
+#[test]
+fn an_envoy_that_never_tells_its_version_is_named() {
+    let Some(said) = instead_of_envoy("echo hm; exec sleep 1000") else { return };
+    assert!(said.contains("envoy --version has not ended in 20s:\nhm"), "{said}");
 }

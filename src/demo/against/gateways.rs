@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use tokio::net::TcpStream;
 
 use super::{
     rolling,
@@ -20,6 +21,9 @@ use crate::demo::{probe, process::Process, witness::Witness, world::is_free};
 /// One that is not ready after this does not come up. Five thousand services take Envoy 16 s on a
 /// busy machine, and ours 38 s there where it was built without optimisation.
 const READY_TIMEOUT: Duration = Duration::from_secs(90);
+/// An Envoy to whose operators' port nobody listens after this does not come up: it opens that one
+/// before it reads what it is to serve, however much that is.
+pub const LISTEN_TIMEOUT: Duration = Duration::from_secs(20);
 const PORT: u16 = 15443;
 const READINESS: u16 = 15021;
 const ADMIN: u16 = 15000;
@@ -109,6 +113,9 @@ impl Stage {
             Side::Ours => (READINESS, "/healthz/ready"),
         };
         let operators = SocketAddr::new(address.ip(), port);
+        if side == Side::Envoy {
+            self.listens(&mut process, operators).await?;
+        }
         let ready =
             async || probe::ask(operators, "GET", path).await.is_ok_and(|(code, _)| code == 200);
         process.ready(READY_TIMEOUT, ready).await?;
@@ -126,6 +133,16 @@ impl Stage {
         let admin = SocketAddr::new(listen.ip(), ADMIN);
         let config = site.write_envoy(name, listen, admin)?;
         self.run_envoy(&site.dir, name, &config, more)
+    }
+
+    /// Waits until this Envoy, in any role, listens to its operators.
+    ///
+    /// # Errors
+    /// When it does not in time, with the last words of its log.
+    pub async fn listens(&self, envoy: &mut Process, operators: SocketAddr) -> anyhow::Result<()> {
+        let listens = async || TcpStream::connect(operators).await.is_ok();
+        let why = || format!("{} does not listen on {operators}", self.envoy.display());
+        envoy.ready(LISTEN_TIMEOUT, listens).await.with_context(why)
     }
 
     /// Starts Envoy with this configuration, in any role.

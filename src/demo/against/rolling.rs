@@ -195,6 +195,7 @@ async fn start_sidecar(
 ) -> anyhow::Result<Process> {
     let mut process = stage.run_envoy(&site.dir, name, config, &[])?;
     let admin = (side.ip(last), sidecars::ADMIN).into();
+    stage.listens(&mut process, admin).await.context("a sidecar")?;
     let ready =
         async || probe::ask(admin, "GET", "/ready").await.is_ok_and(|(code, _)| code == 200);
     process.ready(PATIENCE, ready).await.context("a sidecar")?;
