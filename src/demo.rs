@@ -13,7 +13,9 @@
 //! how any part does its work.
 
 use std::{
+    fs::DirBuilder,
     net::SocketAddr,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -78,6 +80,8 @@ pub fn run(
 ) -> anyhow::Result<bool> {
     let mut printer = Printer::stdout();
     let mut good = true;
+    // Said before anything is played.
+    let kept = args.keep.as_deref().map(Place::keep).transpose()?;
     if args.scene != Some(Act::Gateway) {
         world::addresses_are_free()?;
     }
@@ -96,7 +100,7 @@ pub fn run(
         Some(Act::Clusters(scene)) => vec![scene],
         Some(Act::Gateway | Act::Against(_)) => return Ok(good),
     };
-    let place = Place::open(args.keep.as_deref())?;
+    let place = kept.map_or_else(|| Place::open(None), Ok)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let (clusters, world) = tokio::select! {
@@ -173,11 +177,22 @@ enum Place {
 impl Place {
     fn open(keep: Option<&Path>) -> anyhow::Result<Self> {
         match keep {
-            Some(dir) => Ok(Self::Kept(std::path::absolute(dir)?)),
+            Some(dir) => Self::keep(dir),
             None => TempDir::with_prefix("diolkos-demo-")
                 .map(Self::Temporary)
                 .context("cannot make a temporary directory; --keep DIR takes one of yours"),
         }
+    }
+
+    /// Makes the directory where it is not there, for its owner only: keys go there.
+    fn keep(dir: &Path) -> anyhow::Result<Self> {
+        let made = std::path::absolute(dir).and_then(|dir| {
+            DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+            tempfile::tempfile_in(&dir)?;
+            Ok(dir)
+        });
+        let why = || format!("--keep {}: no directory that can be written", dir.display());
+        made.map(Self::Kept).with_context(why)
     }
 
     fn path(&self) -> &Path {

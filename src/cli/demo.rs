@@ -46,8 +46,8 @@ Examples:
   diolkos demo --against envoy --scene rolling --envoy ./envoy --keep ./demo-files
   diolkos demo --against envoy --scene memory --services 20000")]
 pub struct DemoArgs {
-    /// Play, then end: 0 when all went as they should, 1 otherwise.
-    #[arg(long)]
+    /// Play, then end: 0 when all went as they should, 1 otherwise. With --against it always ends.
+    #[arg(long, conflicts_with = "against")]
     pub once: bool,
     /// Play only this one: gateway, plain, tcp, subset, egress, canary, pod-dies, cluster-dies,
     /// automation, wrong-root, not-exported; with --against envoy mid-handshake, chain-change,
@@ -59,6 +59,7 @@ pub struct DemoArgs {
         long,
         value_name = "ADDR",
         value_parser = address,
+        conflicts_with = "against",
         default_value = "127.0.0.1:15443"
     )]
     pub listen: SocketAddr,
@@ -72,9 +73,9 @@ pub struct DemoArgs {
     /// Envoy's program [default: envoy in PATH, or target/counterparts/envoy].
     #[arg(long, value_name = "FILE", requires = "against")]
     pub envoy: Option<PathBuf>,
-    /// How many services the scene about memory has, 1 to 50,000. Envoy takes some 80 KB for each.
+    /// How many services the scene about memory has, 2 to 50,000. Envoy takes some 80 KB for each.
     #[arg(long, value_name = "N", requires = "against", default_value_t = 5_000)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=50_000), allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(2..=50_000), allow_negative_numbers = true)]
     pub services: u32,
 }
 

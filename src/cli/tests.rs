@@ -65,6 +65,9 @@ fn arguments_that_cannot_be_read_end_with_2() {
         "diolkos demo --scene nothing",
         "diolkos demo --against nobody",
         "diolkos demo --envoy a",
+        "diolkos demo --against envoy --once",
+        "diolkos demo --against envoy --listen 127.0.0.1:0",
+        "diolkos demo --against envoy --services 1",
     ] {
         assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
     }

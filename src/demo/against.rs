@@ -34,7 +34,7 @@ use gateways::{LISTEN_TIMEOUT, Stage};
 pub struct AgainstArgs {
     /// Envoy's program; `None`: where it is usually found.
     pub envoy: Option<PathBuf>,
-    /// How many services the scene about memory has.
+    /// How many services the scene about memory has, 2 at least: it is compared with one.
     pub services: usize,
     /// Only this one; `None`: all.
     pub scene: Option<Scene>,

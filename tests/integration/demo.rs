@@ -10,7 +10,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{PATIENCE, eventually, tools};
+use crate::support::{PATIENCE, eventually, process, tools};
 
 /// The demo without anybody else's network: only loopback, which is up.
 pub fn demo(arguments: &str) -> Option<Command> {
@@ -126,6 +126,19 @@ fn told_to_end_in_the_first_story_it_plays_no_other() {
     assert!(rest.iter().any(|line| line.starts_with("Stopped before all")), "{rest:?}");
     assert!(!rest.iter().any(|line| line.starts_with("plain: ")), "{rest:?}");
     assert_eq!(child.wait().expect("wait").code(), Some(1));
+}
+
+#[test]
+fn a_directory_that_cannot_be_kept_is_named_before_anything_is_played() {
+    for arguments in [&["--once"][..], &["--scene", "gateway"], &["--scene", "plain"]] {
+        for dir in ["/etc/passwd", "/proc/x"] {
+            let mut demo = process::diolkos();
+            demo.arg("demo").args(arguments).args(["--keep", dir]);
+            let said = tools::run(&mut demo, b"", PATIENCE);
+            assert!(!said.good && said.stderr.contains(&format!("--keep {dir}: ")), "{said:?}");
+            assert_eq!(said.stdout, "", "nothing is played");
+        }
+    }
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl Seen {
     fn words(&self, stage: &Stage) -> Vec<String> {
         let mb = self.resident as f64 / 1e6;
         let more = self.resident.saturating_sub(self.small);
-        let each = more as f64 / 1e3 / stage.services.max(1) as f64;
+        let each = more as f64 / 1e3 / stage.services.saturating_sub(1).max(1) as f64;
         vec![
             format!("{mb:.1} MB resident ({:.1} with one service)", self.small as f64 / 1e6),
             format!("{each:.1} KB for each service"),
