@@ -1,5 +1,5 @@
 //! The log: subscriber, format, live change of level, and the one function that escapes bytes from
-//! the network.
+//! the network. Beside it standard output, for what is printed and not logged.
 //!
 //! Must not know: who logs what.
 
@@ -21,9 +21,11 @@ use tracing_subscriber::{
 
 mod escape;
 mod json;
+mod stdout;
 
 pub use escape::{Escaped, escape};
 pub use json::now;
+pub use stdout::stdout;
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,6 +16,7 @@ use crate::{
         material::Material, plan, progress::Progress, run, serve::Pods,
     },
     config::types::address,
+    telemetry::stdout,
 };
 
 mod compare;
@@ -194,7 +195,7 @@ fn make_load(args: &RunArgs) -> anyhow::Result<bool> {
     let report = run::run(&plan, &Progress::on_terminal());
     let changes = churn.map(Churn::stop);
     let report = Report { changes, ..report? };
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from)?;
         writeln!(out)?;
@@ -236,7 +237,7 @@ impl RunArgs {
 
 /// One line for each address, for whoever started us on port 0.
 fn say_listening(addresses: &[SocketAddr]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
     for address in addresses {
         writeln!(out, "listening {address}")?;
     }

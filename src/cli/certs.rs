@@ -10,7 +10,10 @@ use std::{
 use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::{Args, Subcommand};
 
-use crate::certs::{self, Authority, CertsError, Existing, SpiffeId};
+use crate::{
+    certs::{self, Authority, CertsError, Existing, SpiffeId},
+    telemetry::stdout,
+};
 
 /// Arguments of `diolkos certs`.
 #[derive(Debug, Args)]
@@ -196,7 +199,7 @@ fn workload(args: &WorkloadArgs) -> anyhow::Result<bool> {
 
 fn verify(args: &VerifyArgs) -> anyhow::Result<bool> {
     let audit = certs::audit(&args.directories, SystemTime::now());
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
     for remark in &audit.remarks {
         writeln!(out, "{remark}")?;
     }
@@ -245,7 +248,7 @@ fn or_force(error: CertsError) -> anyhow::Error {
 }
 
 fn say(text: &str) -> anyhow::Result<bool> {
-    writeln!(io::stdout().lock(), "{text}")?;
+    writeln!(stdout(), "{text}")?;
     Ok(true)
 }
 

@@ -1,7 +1,7 @@
 //! `diolkos check`: what is exposed, what is left out, every problem. Must not know: how it is
 //! found.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 mod against;
 mod clusters;
@@ -13,10 +13,11 @@ use super::{
 use crate::{
     app::offline::Loaded,
     config::{DEFAULTS, Settings, Sources},
+    telemetry::stdout,
 };
 
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<bool> {
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
     if args.print_defaults {
         out.write_all(DEFAULTS.as_bytes())?;
         return Ok(true);

@@ -1,12 +1,7 @@
 //! `diolkos dns`: answer until told to stop, or print what a cluster's DNS is told. Must not know:
 //! how names are answered.
 
-use std::{
-    io::{self, Write as _},
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{io::Write as _, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -102,7 +97,7 @@ pub(super) fn run(args: &DnsArgs) -> anyhow::Result<bool> {
             StubName::KubeDns => Stub::KubeDns,
         };
         let text = dns::stub::text(stub, &config.suffixes, config.listen[0]);
-        io::stdout().lock().write_all(text.as_bytes())?;
+        telemetry::stdout().write_all(text.as_bytes())?;
         return Ok(true);
     }
     telemetry::start(settings.log.format, &settings.log.level)?;

@@ -16,13 +16,14 @@ use super::{
 use crate::{
     app::offline::Loaded,
     config::{Settings, Sources},
+    telemetry::stdout,
 };
 
 /// A gateway that does not answer in this time is not well.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<bool> {
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
     if let Some(admin) = args.admin {
         let (served, text) = ask(admin, args)?;
         write!(out, "{}", lines(text))?;

@@ -7,6 +7,8 @@ use std::{
     io::{self, IsTerminal as _, Write},
 };
 
+use crate::telemetry::stdout;
+
 /// Where the lines go.
 pub struct Printer {
     out: Box<dyn Write>,
@@ -31,7 +33,7 @@ impl Printer {
     #[must_use]
     pub fn stdout() -> Self {
         let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { out: Box::new(io::stdout()), colour }
+        Self { out: Box::new(stdout()), colour }
     }
 
     /// Anywhere, without colour.

@@ -437,3 +437,30 @@ fn a_stranger_who_asks_the_admin_port_by_another_name_is_refused() {
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     assert_eq!(http(to, "GET", "/config_dump").status, 200);
 }
+
+#[test]
+fn a_standard_output_that_is_full_is_what_the_error_names() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+    let pod = Pod::new();
+    let (files, bar) = mesh(&pod);
+    let (dir, name) = (files.path().to_string_lossy(), bar.key());
+    let made = tempfile::tempdir().expect("a directory");
+    for line in [
+        "check --print-defaults".to_owned(),
+        format!("check --manifests {dir}"),
+        format!("explain {name} --manifests {dir}"),
+        format!("certs root --out {}", made.path().join("root").display()),
+        "dns --print-stub coredns".to_owned(),
+        "bench serve --listen 127.0.0.1:0".to_owned(),
+        "bench run --target 127.0.0.1:1 --sni a --count 1".to_owned(),
+        "demo --once --scene gateway --listen 127.0.0.1:0".to_owned(),
+    ] {
+        let full = full.try_clone().expect("a descriptor");
+        let output = diolkos().args(line.split(' ')).stdout(full).stderr(Stdio::piped()).output();
+        let output = output.expect("run");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{line}: {said}");
+        let why = "standard output cannot be written: No space left on device";
+        assert!(said.contains(why), "{line}: {said}");
+    }
+}

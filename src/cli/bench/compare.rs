@@ -1,19 +1,18 @@
 //! `diolkos bench compare`: its arguments, and where its results go. Must not know: how gateways
 //! are compared.
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    path::PathBuf,
-};
+use std::{fs, io::Write as _, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, builder::RangedU64ValueParser};
 
-use crate::bench::{
-    compare::{self, Comparison, Peer, Results, Work, page, table},
-    plan::parse_rate,
-    progress::Progress,
+use crate::{
+    bench::{
+        compare::{self, Comparison, Peer, Results, Work, page, table},
+        plan::parse_rate,
+        progress::Progress,
+    },
+    telemetry::stdout,
 };
 
 #[derive(Debug, Args)]
@@ -92,7 +91,7 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<bool> {
     };
     let results = compare::compare(&what, &Progress::on_terminal(), |results| args.write(results))?;
     args.write(&results)?;
-    io::stdout().lock().write_all(table::text(&results).as_bytes())?;
+    stdout().write_all(table::text(&results).as_bytes())?;
     Ok(results.failures() == 0)
 }
 

@@ -1,19 +1,18 @@
 //! `diolkos bench faults`: its arguments, and where its results go. Must not know: how anything is
 //! measured.
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    path::PathBuf,
-};
+use std::{fs, io::Write as _, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::bench::{
-    compare::Peer,
-    faults::{self, Faults, table},
-    progress::Progress,
+use crate::{
+    bench::{
+        compare::Peer,
+        faults::{self, Faults, table},
+        progress::Progress,
+    },
+    telemetry::stdout,
 };
 
 #[derive(Debug, Args)]
@@ -70,7 +69,7 @@ pub(super) fn run(args: &FaultsArgs) -> anyhow::Result<bool> {
         quick: args.quick,
         program: std::env::current_exe().context("cannot find this program's own file")?,
     };
-    let mut out = io::stdout();
+    let mut out = stdout();
     let rows = faults::measure(&what, &Progress::on_terminal(), |row| {
         // A reader that has gone is no reason to stop measuring: there may be a file.
         let _ = out.write_all(table::row(row).as_bytes()).and_then(|()| out.flush());

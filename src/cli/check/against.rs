@@ -18,6 +18,7 @@ use crate::{
     config::{Settings, Sources},
     manifests::Severity,
     parity::{DUMP_BYTES_MAX, Dump, Report},
+    telemetry::stdout,
 };
 
 pub(super) fn run(args: &CheckArgs, dump: &Path) -> anyhow::Result<bool> {
@@ -32,7 +33,7 @@ pub(super) fn run(args: &CheckArgs, dump: &Path) -> anyhow::Result<bool> {
     drop(bytes);
     let loaded = Loaded::read(&settings)?;
     let report = loaded.compare(&settings, &dump);
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
     match args.output.unwrap_or(Output::Text) {
         Output::Text => write!(out, "{}", lines(&report))?,
         Output::Json => json(&mut out, &report)?,
@@ -44,7 +45,7 @@ pub(super) fn run(args: &CheckArgs, dump: &Path) -> anyhow::Result<bool> {
 }
 
 fn json(out: &mut impl Write, report: &Report) -> anyhow::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, report)?;
+    serde_json::to_writer_pretty(&mut *out, report).map_err(io::Error::from)?;
     writeln!(out)?;
     Ok(())
 }

@@ -1,12 +1,7 @@
 //! `diolkos check --cluster`: whether clusters agree with each other. Must not know: what is
 //! compared.
 
-use std::{
-    collections::BTreeSet,
-    io::{self, Write},
-    path::Path,
-    time::SystemTime,
-};
+use std::{collections::BTreeSet, io::Write, path::Path, time::SystemTime};
 
 use anyhow::Context as _;
 
@@ -20,6 +15,7 @@ use crate::{
         sameness::{Member, Mismatch, TrustDomain, compare, trust_domains},
     },
     manifests::{Problem, Severity, Store, source::PATIENCE},
+    telemetry::stdout,
 };
 
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<bool> {
@@ -91,7 +87,7 @@ fn differ(domains: &[TrustDomain]) -> Option<Mismatch> {
 }
 
 fn show(members: &[Member], suffix: &str, mismatches: &[Mismatch]) -> anyhow::Result<bool> {
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
     let mut good = mismatches.is_empty();
     for member in members {
         writeln!(

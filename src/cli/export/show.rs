@@ -6,11 +6,12 @@ use super::ExportArgs;
 use crate::{
     export::{Destination, Done, Export, Range, Remark, cluster::What, escapes_capture},
     manifests::Severity,
+    telemetry::stdout,
 };
 
 /// The objects, or what became of them.
 pub(super) fn show(args: &ExportArgs, export: &Export, done: &Done) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
     if let Destination::Shown = &export.destination {
         for (index, objects) in done.objects.values().enumerate() {
             let between = if index == 0 { "" } else { "---\n" };
