@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Difference, Dump, NameReport, Report, Verdict, ours, theirs,
-    view::{Member, RouteSeen, SetSeen},
+    view::{Algorithm, Member, RouteSeen, SetSeen},
 };
 use crate::{
     discovery::{Catalog, Explanation, explain::Question},
@@ -191,13 +191,15 @@ fn shares(
 
 fn policies(ours: &SetSeen, theirs: &SetSeen, found: &mut Found) {
     // A table whose size nobody wrote has another size here, and the same meaning.
-    let unsized_here = ours.balance == Balance::Maglev { table_size: None };
-    let balance = |set: &SetSeen| match set.balance {
-        Balance::Maglev { table_size: Some(size) } if !unsized_here => {
+    let unsized_here = ours.balance == Algorithm::Known(Balance::Maglev { table_size: None });
+    let balance = |set: &SetSeen| match &set.balance {
+        Algorithm::Known(Balance::Maglev { table_size: Some(size) }) if !unsized_here => {
             format!("MAGLEV, {size} slots")
         }
-        Balance::RingHash { minimum } => format!("RING_HASH, {minimum} points"),
-        balance => balance.as_str().to_owned(),
+        Algorithm::Known(Balance::RingHash { minimum }) => format!("RING_HASH, {minimum} points"),
+        Algorithm::Known(balance) => balance.as_str().to_owned(),
+        // In quotes, so that it is never equal to one of ours.
+        Algorithm::Other(written) => format!("`{written}`, which is none of this gateway's"),
     };
     found.note("load balancing", balance(ours), balance(theirs));
     found.note("warm-up", warmup(ours.warmup), warmup(theirs.warmup));

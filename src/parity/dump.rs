@@ -139,6 +139,7 @@ mirror! {
         load_assignment: Option<Assignment>,
         connect_timeout: Option<Seconds>,
         lb_policy: String,
+        load_balancing_policy: Option<LoadBalancing>,
         ring_hash_lb_config: RingHash,
         maglev_lb_config: Maglev,
         least_request_lb_config: SlowStarting,
@@ -150,9 +151,14 @@ mirror! {
         metadata: Metadata,
     }
     EdsClusterConfig { service_name: String, }
+    /// The newer way to name an algorithm, which wins over `lb_policy`.
+    LoadBalancing { policies: Vec<LoadBalancingPolicy>, }
+    LoadBalancingPolicy { typed_extension_config: Extension, }
+    Extension { name: String, typed_config: SlowStarting, }
     RingHash { minimum_ring_size: Option<Number>, }
     Maglev { table_size: Option<Number>, }
-    SlowStarting { slow_start_config: Option<SlowStart>, }
+    /// An algorithm's settings; that of shares is in those of an extension only.
+    SlowStarting { slow_start_config: Option<SlowStart>, locality_lb_config: CommonLb, }
     SlowStart {
         slow_start_window: Option<Seconds>,
         aggression: Option<RuntimeDouble>,

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::view::{Member, RouteSeen, Seen, SetSeen};
+use super::view::{Algorithm, Member, RouteSeen, Seen, SetSeen};
 use crate::{
     discovery::{Catalog, LeftOut, explain::Reached},
     routing::{EndpointSet, Policy, Route, ServiceKind, ServiceRoutes, SubsetKey},
@@ -61,7 +61,7 @@ fn of_set(set: &EndpointSet, reached: &Reached) -> SetSeen {
         members: Default::default(),
         idle: Default::default(),
         by_share: false,
-        balance: *balance,
+        balance: Algorithm::Known(*balance),
         warmup: *warmup,
         connect_timeout: *connect_timeout,
         max_connections: *max_connections,

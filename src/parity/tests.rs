@@ -261,6 +261,41 @@ fn the_gateways_own_outlier_detection_is_no_difference_but_a_rules_is() {
     assert_eq!((differences.len(), &*differences[0].here), (1, "off"), "{report}");
 }
 
+#[test]
+fn an_algorithm_that_is_none_of_ours_is_shown_as_it_is_written() {
+    let with = |key: &str, value: Value| {
+        let mut cluster = cluster();
+        cluster[key] = value;
+        dump(&cluster, &both(), &[chain(BAR)])
+    };
+    let differs = |dump: &Dump, there: &str| {
+        let expected = format!(
+            "differs    {BAR}\n           Service ns2/bar\n           load balancing: here \
+             LEAST_REQUEST, there {there}"
+        );
+        check(&mesh("'*.local'", ""), dump, &expected);
+    };
+    let none = "which is none of this gateway's";
+    for name in ["CLUSTER_PROVIDED", "LOAD_BALANCING_POLICY_CONFIG", "least_request"] {
+        differs(&with("lb_policy", name.into()), &format!("`{name}`, {none}"));
+    }
+    differs(&with("lb_policy", "a\n\u{1b}".into()), &format!("`a\\n\\u{{1b}}`, {none}"));
+    differs(&with("lb_policy", "".into()), "ROUND_ROBIN");
+
+    let policy = |name: &str| {
+        let config = json!({"name": name, "typed_config": {"@type": "x"}});
+        with("load_balancing_policy", json!({"policies": [{"typed_extension_config": config}]}))
+    };
+    check(&mesh("'*.local'", ""), &policy("envoy.load_balancing_policies.least_request"), "");
+    differs(&policy("envoy.load_balancing_policies.round_robin"), "ROUND_ROBIN");
+    let maglev = "envoy.load_balancing_policies.maglev";
+    differs(&policy(maglev), &format!("`{maglev}`, {none}"));
+    let unnamed = format!("`load_balancing_policy without the name of an extension`, {none}");
+    differs(&policy("LEAST_REQUEST"), &unnamed);
+    let without = with("load_balancing_policy", json!({}));
+    differs(&without, &format!("`load_balancing_policy without a policy`, {none}"));
+}
+
 proptest! {
     /// Whatever a dump holds: it is read or refused, and its report can be shown.
     #[test]

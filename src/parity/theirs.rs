@@ -11,10 +11,10 @@ use std::{
 
 use super::{
     dump::{
-        Assignment, Cluster, Dump, FilterChain, HashPolicy, Number, OutlierDetection, Percent,
-        Seconds, SlowStart, TypedConfig,
+        Assignment, Cluster, CommonLb, Dump, Extension, FilterChain, HashPolicy, Number,
+        OutlierDetection, Percent, Seconds, SlowStart, SlowStarting, TypedConfig,
     },
-    view::{Member, RouteSeen, Seen, SetSeen},
+    view::{Algorithm, Member, RouteSeen, Seen, SetSeen},
 };
 use crate::routing::{Balance, Keepalive, Outlier, Rewrite, SubsetKey, Warmup};
 
@@ -186,23 +186,20 @@ fn set(cluster: &Cluster, dump: &Dump, by_source: bool) -> SetSeen {
     let service = cluster.eds_cluster_config.as_ref().map(|eds| &*eds.service_name);
     let service = service.filter(|name| !name.is_empty()).unwrap_or(&cluster.name);
     let assignment = dump.endpoints.get(service).or(cluster.load_assignment.as_ref());
-    let by_locality = cluster.common_lb_config.locality_weighted_lb_config.is_some();
     let thresholds = cluster.circuit_breakers.thresholds.iter();
     let mut usual = thresholds.filter(|t| t.priority.is_empty() || t.priority == "DEFAULT");
     let connections = usual.next().and_then(|threshold| number(threshold.max_connections));
-    let balance = balance(cluster, by_source);
-    let slow_start = match balance {
-        Balance::LeastRequest => cluster.least_request_lb_config.slow_start_config.as_ref(),
-        Balance::RoundRobin => cluster.round_robin_lb_config.slow_start_config.as_ref(),
-        _ => None,
-    };
+    let (balance, settings) = balance(cluster, by_source);
+    let by_locality = [&cluster.common_lb_config, &settings.locality_lb_config]
+        .iter()
+        .any(|config| config.locality_weighted_lb_config.is_some());
     let keepalive = cluster.upstream_connection_options.tcp_keepalive.as_ref();
     let mut set = SetSeen {
         members: BTreeMap::new(),
         idle: BTreeMap::new(),
         by_share: by_locality,
         balance,
-        warmup: slow_start.and_then(warmup),
+        warmup: settings.slow_start_config.as_ref().and_then(warmup),
         connect_timeout: cluster.connect_timeout.map_or(CONNECT_TIMEOUT, |Seconds(time)| time),
         // Istio writes "no limit" as the largest number.
         max_connections: u32::try_from(connections.unwrap_or(CONNECTIONS_MAX))
@@ -247,12 +244,31 @@ fn members(assignment: &Assignment, by_locality: bool, set: &mut SetSeen) {
     }
 }
 
-/// The algorithm that comes into effect: a table without a hash of the source draws at random.
-fn balance(cluster: &Cluster, by_source: bool) -> Balance {
+/// The algorithm that comes into effect, and its settings of warm-up and shares.
+fn balance(cluster: &Cluster, by_source: bool) -> (Algorithm, &SlowStarting) {
+    const NO_LOCALITY: CommonLb =
+        CommonLb { healthy_panic_threshold: None, locality_weighted_lb_config: None };
+    const NONE: &SlowStarting =
+        &SlowStarting { slow_start_config: None, locality_lb_config: NO_LOCALITY };
+    let (name, settings) = match &cluster.load_balancing_policy {
+        // Envoy takes the first that it has. Which it has is not in a dump.
+        Some(policy) => match policy.policies.first() {
+            Some(policy) => extension(&policy.typed_extension_config),
+            None => ("load_balancing_policy without a policy", NONE),
+        },
+        None => match &*cluster.lb_policy {
+            name @ "LEAST_REQUEST" => (name, &cluster.least_request_lb_config),
+            // The first of the enum is left out of JSON.
+            "ROUND_ROBIN" | "" => ("ROUND_ROBIN", &cluster.round_robin_lb_config),
+            name => (name, NONE),
+        },
+    };
     let small = |n: Option<Number>| number(n).and_then(|n| u32::try_from(n).ok());
-    match &*cluster.lb_policy {
+    let known = match name {
         "LEAST_REQUEST" => Balance::LeastRequest,
+        "ROUND_ROBIN" => Balance::RoundRobin,
         "RANDOM" => Balance::Random,
+        // A table without a hash of the source draws at random.
         "MAGLEV" | "RING_HASH" if !by_source => Balance::Random,
         "MAGLEV" => {
             let size = small(cluster.maglev_lb_config.table_size).unwrap_or(65_537);
@@ -262,8 +278,23 @@ fn balance(cluster: &Cluster, by_source: bool) -> Balance {
             let minimum = small(cluster.ring_hash_lb_config.minimum_ring_size).unwrap_or(1_024);
             Balance::RingHash { minimum }
         }
-        _ => Balance::RoundRobin,
-    }
+        other => return (Algorithm::Other(other.to_owned()), NONE),
+    };
+    (Algorithm::Known(known), settings)
+}
+
+/// The name in `lb_policy` of what an extension does too. Those with tables have theirs, and their
+/// hashes, elsewhere: they are none of ours.
+fn extension(config: &Extension) -> (&str, &SlowStarting) {
+    let name = match config.name.strip_prefix("envoy.load_balancing_policies.") {
+        Some("least_request") => "LEAST_REQUEST",
+        Some("round_robin") => "ROUND_ROBIN",
+        Some("random") => "RANDOM",
+        // What looks like an `lb_policy` is none here.
+        _ if !config.name.contains('.') => "load_balancing_policy without the name of an extension",
+        _ => &config.name,
+    };
+    (name, &config.typed_config)
 }
 
 fn warmup(written: &SlowStart) -> Option<Warmup> {

@@ -42,13 +42,22 @@ pub(super) struct SetSeen {
     pub(super) idle: BTreeMap<String, String>,
     /// Weights are shares of a whole: compared by proportion.
     pub(super) by_share: bool,
-    pub(super) balance: Balance,
+    pub(super) balance: Algorithm,
     pub(super) warmup: Option<Warmup>,
     pub(super) connect_timeout: Duration,
     pub(super) max_connections: Option<u32>,
     /// `None` where nobody asks for it: a default of one side alone is no difference.
     pub(super) outlier: Option<Outlier>,
     pub(super) keepalive: Option<Keepalive>,
+}
+
+/// How one of the members is chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    /// In a way that this gateway has too.
+    Known(Balance),
+    /// In some other way, as it is written there.
+    Other(String),
 }
 
 /// One endpoint.
