@@ -12,6 +12,7 @@
 
 mod compare;
 mod dump;
+mod entry;
 mod ours;
 mod report;
 mod theirs;

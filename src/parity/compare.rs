@@ -113,7 +113,11 @@ fn both(
             endpoints(ours, theirs, &mut found);
             policies(ours, theirs, &mut found);
         }
-        (Some(_), None) => found.note("cluster", "is there".to_owned(), "is missing".to_owned()),
+        (Some(_), None) => {
+            let there = theirs.unread.as_ref().map(|why| format!("cannot be read: {why}"));
+            let there = there.unwrap_or_else(|| "is missing".to_owned());
+            found.note("cluster", "is there".to_owned(), there);
+        }
         (None, _) => {}
     }
     let verdict = if found.0.is_empty() { Verdict::Equal } else { Verdict::Differs };

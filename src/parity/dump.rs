@@ -6,6 +6,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::value::RawValue;
+
+use super::entry;
 
 /// Bytes of a dump: 100,000 clusters with three endpoints each have about 300 MB.
 pub const DUMP_BYTES_MAX: usize = 1 << 30;
@@ -17,8 +20,21 @@ pub enum DumpError {
     #[error("it has more than {DUMP_BYTES_MAX} bytes: dump one gateway, with ?include_eds")]
     TooLarge,
     /// Not JSON, or not of the form that Envoy writes.
-    #[error("it is not a config dump of Envoy: {0}")]
-    Malformed(serde_json::Error),
+    #[error("it is not a config dump of Envoy: {why}{}", if *is_cut { " (it is cut short)" } else { "" })]
+    Malformed {
+        /// What is wrong.
+        why: String,
+        /// It ends in the middle.
+        is_cut: bool,
+    },
+    /// A part of it, without which there is nothing to compare.
+    #[error("{place} of it cannot be read: {why}")]
+    Part {
+        /// Which part.
+        place: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// JSON of some other kind.
     #[error(
         "it has no {0}: take all of /config_dump?include_eds, of the gateway and not a sidecar"
@@ -44,25 +60,21 @@ impl Dump {
         if bytes.len() > DUMP_BYTES_MAX {
             return Err(DumpError::TooLarge);
         }
-        let written: Written = serde_json::from_slice(bytes).map_err(DumpError::Malformed)?;
+        let written: Written = serde_json::from_slice(bytes).map_err(|error| {
+            DumpError::Malformed { why: error.to_string(), is_cut: error.is_eof() }
+        })?;
         let mut dump = Self::default();
         let (mut has_clusters, mut has_listeners, mut has_endpoints) = (false, false, false);
-        for section in written.configs {
+        for (at, section) in written.configs.into_iter().enumerate() {
+            let section: Section = entry::read(section).map_err(|why| {
+                let kind = entry::name(section, &["@type"]);
+                part(&format!("configs[{at}]"), kind, why)
+            })?;
             let kind = section.kind.rsplit('.').next().unwrap_or_default();
             has_clusters |= kind == "ClustersConfigDump";
             has_listeners |= kind == "ListenersConfigDump";
             has_endpoints |= kind == "EndpointsConfigDump";
-            let clusters =
-                section.static_clusters.into_iter().chain(section.dynamic_active_clusters);
-            dump.clusters.extend(clusters.map(|entry| entry.cluster));
-            let endpoints = section.static_endpoint_configs.into_iter();
-            for entry in endpoints.chain(section.dynamic_endpoint_configs) {
-                let assignment = entry.endpoint_config;
-                dump.endpoints.insert(assignment.cluster_name.clone(), assignment);
-            }
-            dump.listeners.extend(section.static_listeners.into_iter().map(|l| l.listener));
-            let dynamic = section.dynamic_listeners.into_iter();
-            dump.listeners.extend(dynamic.filter_map(|l| Some(l.active_state?.listener)));
+            dump.take(&section)?;
         }
         match (has_clusters, has_listeners, has_endpoints) {
             (false, ..) => Err(DumpError::Missing("clusters (ClustersConfigDump)")),
@@ -71,50 +83,104 @@ impl Dump {
             _ => Ok(dump),
         }
     }
+
+    /// A cluster that cannot be read costs only itself: whatever leads to it differs. What a
+    /// listener lets in, and what has no name, nobody could tell the lack of.
+    fn take(&mut self, section: &Section) -> Result<(), DumpError> {
+        let clusters = section.static_clusters.iter().chain(&section.dynamic_active_clusters);
+        for raw in clusters {
+            let cluster = match entry::read::<ClusterEntry>(raw) {
+                Ok(entry) => entry.cluster,
+                Err(why) => match entry::name(raw, &["cluster", "name"]) {
+                    Some(name) => Cluster { name, unread: Some(why), ..Cluster::default() },
+                    None => return Err(part("a cluster", None, why)),
+                },
+            };
+            self.clusters.push(cluster);
+        }
+        let endpoints = section.static_endpoint_configs.iter();
+        for raw in endpoints.chain(&section.dynamic_endpoint_configs) {
+            let assignment = match entry::read::<EndpointsEntry>(raw) {
+                Ok(entry) => entry.endpoint_config,
+                Err(why) => match entry::name(raw, &["endpoint_config", "cluster_name"]) {
+                    Some(cluster_name) => {
+                        let unread = Some(format!("its endpoints: {why}"));
+                        Assignment { cluster_name, unread, ..Assignment::default() }
+                    }
+                    None => return Err(part("endpoints", None, why)),
+                },
+            };
+            self.endpoints.insert(assignment.cluster_name.clone(), assignment);
+        }
+        for raw in &section.static_listeners {
+            let name = || entry::name(raw, &["listener", "name"]);
+            let entry: ListenerEntry =
+                entry::read(raw).map_err(|why| part("a listener", name(), why))?;
+            self.listeners.push(entry.listener);
+        }
+        for raw in &section.dynamic_listeners {
+            let entry: DynamicListener = entry::read(raw)
+                .map_err(|why| part("a listener", entry::name(raw, &["name"]), why))?;
+            self.listeners.extend(entry.active_state.map(|state| state.listener));
+        }
+        Ok(())
+    }
+}
+
+fn part(what: &str, name: Option<String>, why: String) -> DumpError {
+    let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
+    DumpError::Part { place: format!("{what}{name}"), why }
 }
 
 #[derive(Deserialize)]
-struct Written {
-    configs: Vec<Section>,
+#[serde(expecting = "an object with a list `configs`")]
+struct Written<'a> {
+    #[serde(borrow)]
+    configs: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct Section {
+#[serde(expecting = "an object with `@type`")]
+struct Section<'a> {
     #[serde(rename = "@type")]
     kind: String,
-    #[serde(default)]
-    static_clusters: Vec<ClusterEntry>,
-    #[serde(default)]
-    dynamic_active_clusters: Vec<ClusterEntry>,
-    #[serde(default)]
-    static_endpoint_configs: Vec<EndpointsEntry>,
-    #[serde(default)]
-    dynamic_endpoint_configs: Vec<EndpointsEntry>,
-    #[serde(default)]
-    static_listeners: Vec<ListenerEntry>,
-    #[serde(default)]
-    dynamic_listeners: Vec<DynamicListener>,
+    #[serde(borrow, default)]
+    static_clusters: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    dynamic_active_clusters: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    static_endpoint_configs: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    dynamic_endpoint_configs: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    static_listeners: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    dynamic_listeners: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct ClusterEntry {
     #[serde(default)]
     cluster: Cluster,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct EndpointsEntry {
     #[serde(default)]
     endpoint_config: Assignment,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct ListenerEntry {
     #[serde(default)]
     listener: Listener,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct DynamicListener {
     active_state: Option<ListenerEntry>,
 }
@@ -124,7 +190,7 @@ macro_rules! mirror {
     ($($(#[$doc:meta])* $name:ident { $($(#[$meta:meta])* $field:ident: $type:ty,)* })*) => {
         $($(#[$doc])*
         #[derive(Clone, Debug, Default, Deserialize)]
-        #[serde(default)]
+        #[serde(default, expecting = "an object")]
         pub(super) struct $name {
             $($(#[$meta])* pub(super) $field: $type,)*
         })*
@@ -149,6 +215,8 @@ mirror! {
         common_lb_config: CommonLb,
         upstream_connection_options: ConnectionOptions,
         metadata: Metadata,
+        /// Why nothing but its name could be read.
+        #[serde(skip)] unread: Option<String>,
     }
     EdsClusterConfig { service_name: String, }
     /// The newer way to name an algorithm, which wins over `lb_policy`.
@@ -195,7 +263,12 @@ mirror! {
     FilterMetadata { istio: IstioMetadata, }
     IstioMetadata { config: Option<String>, }
     /// envoy.config.endpoint.v3.ClusterLoadAssignment
-    Assignment { cluster_name: String, endpoints: Vec<LocalityEndpoints>, }
+    Assignment {
+        cluster_name: String,
+        endpoints: Vec<LocalityEndpoints>,
+        /// As that of a cluster.
+        #[serde(skip)] unread: Option<String>,
+    }
     LocalityEndpoints {
         lb_endpoints: Vec<LbEndpoint>,
         load_balancing_weight: Option<Number>,
@@ -253,7 +326,10 @@ impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match NumberOrText::deserialize(deserializer) {
             Ok(NumberOrText::Number(number)) => Ok(Self(number)),
-            Ok(NumberOrText::Text(text)) => text.parse().map(Self).map_err(D::Error::custom),
+            Ok(NumberOrText::Text(text)) => {
+                let wrong = || format!("`{text}` is no whole number, not negative");
+                text.parse().map(Self).map_err(|_| D::Error::custom(wrong()))
+            }
             Err(_) => Err(D::Error::custom("expected a whole number, not negative")),
         }
     }
@@ -267,7 +343,7 @@ fn duration(text: &str) -> Option<Duration> {
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let wrong = || D::Error::custom("expected a duration in seconds, such as 10s");
+        let wrong = || D::Error::custom(format!("`{text}` is no duration, such as 10s"));
         duration(&text).map(Self).ok_or_else(wrong)
     }
 }

@@ -38,6 +38,7 @@ fn of_route(
     RouteSeen {
         names: own.into_iter().chain(alias).map(name).collect(),
         set: Some(of_set(&set, &reached)),
+        unread: None,
         idle_timeout: set.policy().idle_timeout,
         max_duration: set.policy().max_duration,
         objects: objects(route, &reached),

@@ -2,7 +2,6 @@
 
 use std::{path::Path, sync::Arc};
 
-use proptest::{prelude::*, sample::Index};
 use serde_json::{Value, json};
 
 use super::*;
@@ -296,72 +295,4 @@ fn an_algorithm_that_is_none_of_ours_is_shown_as_it_is_written() {
     differs(&without, &format!("`load_balancing_policy without a policy`, {none}"));
 }
 
-proptest! {
-    /// Whatever a dump holds: it is read or refused, and its report can be shown.
-    #[test]
-    fn no_dump_is_too_odd(
-        planted in prop::collection::vec((path(), odd()), 1..4),
-        cut in prop::option::weighted(0.1, any::<Index>()),
-    ) {
-        let mut all = cluster();
-        all["outlier_detection"] = json!({"consecutive_5xx": 5, "interval": "1s"});
-        all["common_lb_config"] =
-            json!({"locality_weighted_lb_config": {}, "healthy_panic_threshold": {"value": 1}});
-        all["least_request_lb_config"] =
-            json!({"slow_start_config": {"slow_start_window": "1s", "min_weight_percent": {}}});
-        let text = text(&all, &both(), &[chain(BAR), by_cluster(None)]);
-        let mut dump: Value = serde_json::from_str(&text).expect("JSON");
-        for (path, odd) in &planted {
-            plant(&mut dump, path, odd);
-        }
-        let mut bytes = dump.to_string().into_bytes();
-        if let Some(cut) = cut {
-            bytes.truncate(cut.index(bytes.len()));
-        }
-        if let Ok(dump) = Dump::read(&bytes) {
-            let report = compare(&catalog(&mesh("'*'", "")), &ALPN.map(String::from), &dump);
-            let verdicts = report.names.len();
-            prop_assert!(report.to_string().lines().count() > 0 && verdicts > 0);
-        }
-    }
-}
-
-fn path() -> impl Strategy<Value = Vec<Index>> {
-    prop::collection::vec(any::<Index>(), 1..14)
-}
-
-/// What may stand in the place of anything else.
-fn odd() -> impl Strategy<Value = Value> {
-    prop::sample::select(vec![
-        Value::Null,
-        json!(0),
-        json!(-1),
-        json!(1e308),
-        json!(u64::MAX),
-        json!(""),
-        json!("0s"),
-        json!("-1s"),
-        json!("infs"),
-        json!("NaNs"),
-        json!("1e30s"),
-        json!("18446744073709551616"),
-        json!("outbound_.0_._.\u{1b}"),
-        json!("*"),
-        json!([]),
-        json!({}),
-    ])
-}
-
-fn plant(value: &mut Value, path: &[Index], odd: &Value) {
-    match (path.split_first(), value) {
-        (Some((at, rest)), Value::Array(list)) if !list.is_empty() => {
-            let at = at.index(list.len());
-            plant(&mut list[at], rest, odd);
-        }
-        (Some((at, rest)), Value::Object(map)) if !map.is_empty() => {
-            let at = at.index(map.len());
-            map.values_mut().skip(at).take(1).for_each(|value| plant(value, rest, odd));
-        }
-        (_, value) => *value = odd.clone(),
-    }
-}
+mod odd;

@@ -18,6 +18,8 @@ use super::{
 };
 use crate::routing::{Balance, Keepalive, Outlier, Rewrite, SubsetKey, Warmup};
 
+/// Clusters of other purposes, of which it is said that they cannot be read.
+const REMARKS_MAX: usize = 10;
 /// Envoy's default of `circuit_breakers` and `connect_timeout`.
 const CONNECTIONS_MAX: u64 = 1_024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,6 +43,14 @@ pub(super) fn seen(dump: &Dump, rewrite: Option<&Rewrite>) -> Seen {
     seen.clusters = clusters.keys().map(|name| lower(name)).collect();
     let of_gateway = seen.clusters.iter().filter(|name| SubsetKey::parse(name).is_some());
     let unused = of_gateway.count().saturating_sub(named);
+    let unread = dump.clusters.iter().filter_map(|cluster| {
+        let is_of_gateway = SubsetKey::parse(&lower(&cluster.name)).is_some();
+        Some((&cluster.name, cluster.unread.as_ref().filter(|_| !is_of_gateway)?))
+    });
+    for (name, why) in unread.take(REMARKS_MAX) {
+        let text = format!("cluster {} there cannot be read: {}", short(name), short(why));
+        seen.remarks.push(text);
+    }
     if unused > 0 {
         let text = format!("{unused} clusters there have no filter chain: nobody reaches them");
         seen.remarks.push(text);
@@ -69,7 +79,8 @@ impl<'a> Reader<'a> {
             || chain.filters.iter().flat_map(|f| [Some(&f.typed_config), f.config.as_ref()]);
         let configs = || configs().flatten().map(TypedConfig::inner);
         let Some(proxy) = configs().find(|config| config.cluster.is_some()) else { return };
-        let alpn = chain.filter_chain_match.application_protocols.iter().cloned().collect();
+        let alpn = chain.filter_chain_match.application_protocols.iter();
+        let alpn = alpn.map(|name| short(name)).collect();
         let way = Way { alpn, proxy };
         let is_sni_cluster = |config: &TypedConfig| config.type_name().ends_with("SniCluster");
         let by_name = chain.filters.iter().any(|filter| filter.name.ends_with("sni_cluster"));
@@ -121,27 +132,34 @@ impl<'a> Reader<'a> {
         let Some(key) = SubsetKey::parse(name) else { return };
         let host = self.rewrite.and_then(|rewrite| rewrite.apply(key.host));
         let host = host.as_deref().unwrap_or(key.host);
-        let route = SubsetKey { host, ..key }.to_string();
+        let route = short(&SubsetKey { host, ..key }.to_string());
         let known = self.seen.routes.contains_key(&route);
         let entry = self.seen.routes.entry(route).or_default();
-        entry.names.insert(name.to_owned(), way.alpn.clone());
+        entry.names.insert(short(name), way.alpn.clone());
         if known {
             return;
         }
         let found = self.clusters.get(cluster).copied();
+        let unread = found.and_then(|found| unread(found, self.dump)).map(short);
         self.named += usize::from(found.is_some());
         let by_source =
             way.proxy.hash_policy.iter().any(|HashPolicy { source_ip }| source_ip.is_some());
         *entry = RouteSeen {
             names: std::mem::take(&mut entry.names),
-            set: found.map(|cluster| set(cluster, self.dump, by_source)),
+            set: found
+                .filter(|_| unread.is_none())
+                .map(|cluster| set(cluster, self.dump, by_source)),
+            unread,
             idle_timeout: way.proxy.idle_timeout.and_then(|t| t.0).filter(|t| !t.is_zero()),
             max_duration: way.proxy.max_downstream_connection_duration.and_then(|t| t.0),
             objects: found.into_iter().filter_map(object).collect(),
         };
         if found.is_none() {
-            let text = format!("{name} leads to {cluster} there, and there is no such cluster");
-            self.seen.remarks.push(text);
+            self.seen.remarks.push(format!(
+                "{} leads to {} there, and there is no such cluster",
+                short(name),
+                short(cluster)
+            ));
         }
     }
 }
@@ -154,6 +172,15 @@ impl TypedConfig {
 
     fn type_name(&self) -> &str {
         if self.type_url.is_empty() { &self.kind } else { &self.type_url }
+    }
+}
+
+/// As much of a text as is shown of it. No name that is right is longer.
+fn short(text: &str) -> String {
+    const CHARS_MAX: usize = 300;
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
+        None => text.to_owned(),
     }
 }
 
@@ -175,17 +202,26 @@ fn object(cluster: &Cluster) -> Option<String> {
     let (_, rest) = path.split_once("/namespaces/")?;
     let mut parts = rest.split('/');
     let (namespace, _, name) = (parts.next()?, parts.next()?, parts.next()?);
-    Some(format!("DestinationRule {namespace}/{name} (there)"))
+    Some(short(&format!("DestinationRule {namespace}/{name} (there)")))
 }
 
 fn number(number: Option<Number>) -> Option<u64> {
     number.map(|number| number.0)
 }
 
-fn set(cluster: &Cluster, dump: &Dump, by_source: bool) -> SetSeen {
+/// Why this cluster, or where its endpoints are, could not be read.
+fn unread<'d>(cluster: &'d Cluster, dump: &'d Dump) -> Option<&'d str> {
+    let of_endpoints = || assignment(cluster, dump).and_then(|found| found.unread.as_deref());
+    cluster.unread.as_deref().or_else(of_endpoints)
+}
+
+fn assignment<'d>(cluster: &'d Cluster, dump: &'d Dump) -> Option<&'d Assignment> {
     let service = cluster.eds_cluster_config.as_ref().map(|eds| &*eds.service_name);
     let service = service.filter(|name| !name.is_empty()).unwrap_or(&cluster.name);
-    let assignment = dump.endpoints.get(service).or(cluster.load_assignment.as_ref());
+    dump.endpoints.get(service).or(cluster.load_assignment.as_ref())
+}
+
+fn set(cluster: &Cluster, dump: &Dump, by_source: bool) -> SetSeen {
     let thresholds = cluster.circuit_breakers.thresholds.iter();
     let mut usual = thresholds.filter(|t| t.priority.is_empty() || t.priority == "DEFAULT");
     let connections = usual.next().and_then(|threshold| number(threshold.max_connections));
@@ -212,7 +248,8 @@ fn set(cluster: &Cluster, dump: &Dump, by_source: bool) -> SetSeen {
             probes: number(keepalive.keepalive_probes).and_then(|n| u32::try_from(n).ok()),
         }),
     };
-    assignment.into_iter().for_each(|assignment| members(assignment, by_locality, &mut set));
+    let assignment = assignment(cluster, dump).into_iter();
+    assignment.for_each(|assignment| members(assignment, by_locality, &mut set));
     set.compact();
     set
 }
@@ -231,8 +268,9 @@ fn members(assignment: &Assignment, by_locality: bool, set: &mut SetSeen) {
                 },
                 (None, Err(_)) => format!("{}:{}", socket.address, socket.port_value.0),
             };
+            let address = short(&address);
             if !matches!(&*endpoint.health_status, "" | "UNKNOWN" | "HEALTHY" | "DEGRADED") {
-                set.idle.insert(address, endpoint.health_status.clone());
+                set.idle.insert(address, short(&endpoint.health_status));
                 continue;
             }
             let own = weight(endpoint.load_balancing_weight);
@@ -278,7 +316,7 @@ fn balance(cluster: &Cluster, by_source: bool) -> (Algorithm, &SlowStarting) {
             let minimum = small(cluster.ring_hash_lb_config.minimum_ring_size).unwrap_or(1_024);
             Balance::RingHash { minimum }
         }
-        other => return (Algorithm::Other(other.to_owned()), NONE),
+        other => return (Algorithm::Other(short(other)), NONE),
     };
     (Algorithm::Known(known), settings)
 }

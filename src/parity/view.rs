@@ -27,6 +27,8 @@ pub(super) struct RouteSeen {
     pub(super) names: BTreeMap<String, BTreeSet<String>>,
     /// `None`: it leads nowhere.
     pub(super) set: Option<SetSeen>,
+    /// Why what it leads to could not be read.
+    pub(super) unread: Option<String>,
     /// Limits of a connection, which Envoy has beside the filter chain.
     pub(super) idle_timeout: Option<Duration>,
     pub(super) max_duration: Option<Duration>,
