@@ -147,7 +147,7 @@ With --against it compares the manifests with what an Envoy that is Istio's gate
 at /config_dump?include_eds: each server name of an AUTO_PASSTHROUGH filter chain with its ALPN, and
 each cluster with its endpoints, weights, load balancing, timeouts, limit of connections and outlier
 detection. What differs, or is on one side only, is told with the reason and the objects, and fails
-(1). `-` is standard input.
+(1). `-` is standard input. Where dump or manifests cannot be read, nothing was compared (2).
 
 Examples:
   diolkos check --manifests /etc/diolkos/manifests
@@ -310,10 +310,12 @@ pub fn config_from(args: &GatewayArgs) -> anyhow::Result<Settings> {
     Ok(Settings::load(&args.sources(Sources::of_this_process())?)?)
 }
 
-/// The exit status that an error ends with: 2 when the command line itself is wrong, else 1.
+/// The exit status that an error ends with: 2 when the command line itself is wrong, or when
+/// nothing was compared, which is no verdict; else 1.
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     let usage = error.is::<UsageError>()
+        || error.is::<NothingCompared>()
         || error.downcast_ref::<SettingsError>().is_some_and(SettingsError::is_usage);
     ExitCode::from(if usage { 2 } else { 1 })
 }
@@ -322,6 +324,11 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct UsageError(String);
+
+/// What was to be compared could not be read: 1 would say that it differs.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing was compared")]
+struct NothingCompared;
 
 /// `base` with what was given on top of it, the last winning: each `--set`, then flags of their
 /// own.

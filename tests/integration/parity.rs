@@ -399,6 +399,7 @@ fn what_is_no_dump_is_told_and_what_is_misused_is_usage() {
     let section = |kind: &str, more: &str| {
         format!("{{\"@type\": \"type.googleapis.com/envoy.admin.v3.{kind}\"{more}}}")
     };
+    let whole = |of: &str| section(&format!("{of}ConfigDump"), "");
     let sections = |list: &[String]| format!("{{\"configs\": [{}]}}", list.join(", "));
     let deep = format!(
         ", \"static_listeners\": [{{\"listener\": {{\"filter_chains\": [{{\"filters\": \
@@ -426,9 +427,10 @@ fn what_is_no_dump_is_told_and_what_is_misused_is_usage() {
         fs::write(&path, &text).expect("write");
         let said = check(&path, &[]);
         let start: String = text.chars().take(80).collect();
-        assert_eq!(said.code, Some(1), "{start}: {said:?}");
+        assert_eq!(said.code, Some(2), "{start}: {said:?}");
         assert!(said.err.contains(expected), "{start}: {}", said.err);
-        assert!(said.err.contains("--against"), "{start}: {}", said.err);
+        let start = "diolkos: nothing was compared: --against ";
+        assert!(said.err.starts_with(start), "{}", said.err);
     }
     let run = |line: &str| {
         let output = diolkos().args(line.split_whitespace()).output().expect("runs");
@@ -444,7 +446,11 @@ fn what_is_no_dump_is_told_and_what_is_misused_is_usage() {
         assert_eq!(run(line).code, Some(2), "{line}");
     }
     let said = run("check --manifests . --against /nowhere/dump.json");
-    assert!(said.code == Some(1) && said.err.contains("/nowhere/dump.json"), "{said:?}");
+    assert!(said.code == Some(2) && said.err.contains("/nowhere/dump.json"), "{said:?}");
+    fs::write(&path, sections(&["Clusters", "Listeners", "Endpoints"].map(whole))).expect("write");
+    let said = run(&format!("check --manifests /nowhere --against {}", path.display()));
+    let why = "diolkos: nothing was compared: ";
+    assert!(said.code == Some(2) && said.err.starts_with(why), "{said:?}");
 }
 
 #[test]

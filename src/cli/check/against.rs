@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use crate::{
     app::offline::Loaded,
     cli::{
-        CheckArgs, Output, UsageError,
+        CheckArgs, NothingCompared, Output, UsageError,
         shown::{line, lines},
     },
     config::{Settings, Sources},
@@ -27,11 +27,7 @@ pub(super) fn run(args: &CheckArgs, dump: &Path) -> anyhow::Result<bool> {
         let text = "--against: give --manifests DIR or --kubernetes, whose objects are compared";
         return Err(UsageError(text.to_owned()).into());
     }
-    let what = || format!("--against {}", line(dump.display()));
-    let bytes = read(dump).with_context(what)?;
-    let dump = Dump::read(&bytes).with_context(what)?;
-    drop(bytes);
-    let loaded = Loaded::read(&settings)?;
+    let (dump, loaded) = both(dump, &settings).context(NothingCompared)?;
     let report = loaded.compare(&settings, &dump);
     let mut out = stdout();
     match args.output.unwrap_or(Output::Text) {
@@ -42,6 +38,17 @@ pub(super) fn run(args: &CheckArgs, dump: &Path) -> anyhow::Result<bool> {
         writeln!(io::stderr(), "{}", line(problem))?;
     }
     Ok(report.is_equal() && !loaded.is_broken())
+}
+
+/// What is to be held against each other.
+fn both(dump: &Path, settings: &Settings) -> anyhow::Result<(Dump, Loaded)> {
+    let what = || format!("--against {}", line(dump.display()));
+    let bytes = read(dump).with_context(what)?;
+    // Its error has names of another program's.
+    let dump = Dump::read(&bytes).map_err(|error| anyhow::anyhow!("{}", line(&error)));
+    let dump = dump.with_context(what)?;
+    drop(bytes);
+    Ok((dump, Loaded::read(settings)?))
 }
 
 fn json(out: &mut impl Write, report: &Report) -> anyhow::Result<()> {
