@@ -201,7 +201,10 @@ impl Export {
     fn is_ours_to_write(&self, host: &str, taken: &Taken, found: &Found, done: &mut Done) -> bool {
         let left = "it is left alone";
         if found.is_foreign(Kind::ServiceEntry, host) {
-            done.remarks.push(Remark::error(format!("{host}: {}: {left}", self.whose_name(host))));
+            let stays =
+                if found.ours.contains_key(host) { ", and our DestinationRule stays" } else { "" };
+            let text = format!("{host}: {}: {left}{stays}", self.whose_name(host));
+            done.remarks.push(Remark::error(text));
             done.refused.insert(host.to_owned());
             return false;
         }
@@ -295,6 +298,9 @@ impl Export {
                      manifests"
                 ))),
                 (Some(_), None, None) if done.contested.contains(host) => done.unchanged += 1,
+                // Our rule says how the gateways are reached: calls by an entry that somebody else
+                // has taken over would fail without it.
+                (Some(_), None, None) if done.refused.contains(host) => done.unchanged += 1,
                 (Some(old), Some(new), None) if old.is(new) => {
                     done.unchanged += 1;
                 }

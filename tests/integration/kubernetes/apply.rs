@@ -236,6 +236,33 @@ fn what_others_have_is_left_alone_and_told() {
 }
 
 #[test]
+fn an_entry_that_somebody_took_over_is_told_and_keeps_its_rule() {
+    let _turn = turn();
+    let Some(world) = World::new(&["bar"]) else { return };
+    assert!(world.export("").good);
+    let entry = ["serviceentry", "bar.ns2.global", "-n", "istio-system", "diolkos/exporter-"];
+    world.cluster.kubectl(&[&["label"], &entry[..]].concat(), "");
+    let (entry, rule) = (world.entry("bar"), world.object("destinationrule", "bar.ns2.global"));
+    assert!(entry.is_some() && rule.is_some());
+    for more in ["--dry-run", "", "--allow-empty"] {
+        let said = world.export(more);
+        let why = "bar.ns2.global: ServiceEntry istio-system/bar.ns2.global is somebody else's";
+        assert!(!said.good && said.stderr.contains(why), "{said:?}");
+        assert!(!said.stderr.contains("--allow-empty"), "{said:?}");
+        assert!(said.stderr.contains("our DestinationRule stays"), "{said:?}");
+        assert_eq!(world.entry("bar"), entry);
+        assert_eq!(world.object("destinationrule", "bar.ns2.global"), rule);
+    }
+    // What is not offered any more is another matter.
+    world.take_back("bar");
+    let said = world.export("");
+    assert!(!said.good && said.stderr.contains("all 1 entries of ours in it"), "{said:?}");
+    assert!(world.export("--allow-empty").good);
+    assert!(world.object("destinationrule", "bar.ns2.global").is_none());
+    assert_eq!(world.entry("bar"), entry);
+}
+
+#[test]
 fn exporters_at_once_give_no_address_twice() {
     let _turn = turn();
     let Some(world) = World::new(&[]) else { return };
