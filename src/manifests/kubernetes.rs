@@ -84,11 +84,12 @@ impl Kubernetes {
     /// # Errors
     /// Credentials that cannot be read.
     pub fn open(config: &Config, kinds: &[Kind]) -> Result<Self, AccessError> {
-        let access = access::find(config)?;
+        let found = access::find(config)?;
         let source: Arc<Path> = Path::new("kubernetes").into();
-        let api = Api::new(&access)?;
+        let api = Api::new(&found)?;
         let scopes = resource::scopes(kinds, config);
-        let health = Arc::new(Health::new(access.cluster_url.to_string(), &scopes));
+        let server = found.access.cluster_url.to_string();
+        let health = Arc::new(Health::new(server, &scopes));
         let (tell, told) = mpsc::channel(WAITING_MAX);
         Ok(Self {
             source,

@@ -13,7 +13,7 @@ use kube::client::{Body, ConfigExt as _};
 use serde::Deserialize;
 use tower::{BoxError, Service as _, ServiceBuilder, ServiceExt as _, util::BoxCloneSyncService};
 
-use super::{AccessError, lines, resource::group_path};
+use super::{AccessError, access::Found, lines, resource::group_path};
 use crate::manifests::store::Part;
 
 /// For an answer to begin.
@@ -65,8 +65,10 @@ struct ServedKind {
 }
 
 impl Api {
-    pub(super) fn new(access: &kube::Config) -> Result<Self, AccessError> {
-        let unusable = |error| AccessError::Credentials(Box::new(error));
+    pub(super) fn new(found: &Found) -> Result<Self, AccessError> {
+        let (access, unusable) = (&found.access, |error| found.unusable(&error));
+        // First, so that a command which fails is run once.
+        let auth = access.auth_layer().map_err(unusable)?;
         let (time, interval, probes) = KEEPALIVE;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -78,7 +80,7 @@ impl Api {
         let tls = access.rustls_https_connector_with_connector(tcp).map_err(unusable)?;
         let service = ServiceBuilder::new()
             .layer(access.base_uri_layer())
-            .option_layer(access.auth_layer().map_err(unusable)?)
+            .option_layer(auth)
             .layer(access.extra_headers_layer().map_err(unusable)?)
             .map_err(BoxError::from)
             .service(Client::builder(TokioExecutor::new()).build(tls));

@@ -88,8 +88,8 @@ impl Client {
     /// # Errors
     /// Credentials that cannot be read.
     pub fn open(config: &Config) -> Result<Self, AccessError> {
-        let access = access::find(config)?;
-        Ok(Self { api: Api::new(&access)?, server: access.cluster_url.to_string() })
+        let found = access::find(config)?;
+        Ok(Self { api: Api::new(&found)?, server: found.access.cluster_url.to_string() })
     }
 
     /// The address of the API.
