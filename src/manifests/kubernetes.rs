@@ -24,6 +24,7 @@ mod client;
 mod follow;
 mod health;
 mod lines;
+mod reasons;
 mod resource;
 
 pub use access::AccessError;
@@ -89,7 +90,7 @@ impl Kubernetes {
         let api = Api::new(&found)?;
         let scopes = resource::scopes(kinds, config);
         let server = found.access.cluster_url.to_string();
-        let health = Arc::new(Health::new(server, &scopes));
+        let health = Arc::new(Health::new(server, found.whence, &scopes));
         let (tell, told) = mpsc::channel(WAITING_MAX);
         Ok(Self {
             source,

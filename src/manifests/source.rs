@@ -45,12 +45,20 @@ pub enum SourceError {
     #[error(transparent)]
     Kubernetes(#[from] AccessError),
     /// The API does not tell everything in time.
-    #[error("the Kubernetes API has not told everything in {patience:?}: {why}")]
+    #[error("the Kubernetes API {place} has not told everything in {patience:?}: {why}")]
     Silent {
+        /// The address of the API, and what names it.
+        place: String,
         /// How long it had.
         patience: Duration,
         /// What is missing.
         why: String,
+    },
+    /// The API will not tell anything, however long one waits.
+    #[error("{told}")]
+    Hopeless {
+        /// Which API, and why.
+        told: String,
     },
     /// The process can do nothing more.
     #[error("cannot wait for the Kubernetes API")]
@@ -101,7 +109,7 @@ impl Sources {
     /// once to `tell`.
     ///
     /// # Errors
-    /// When the API has not told everything in time.
+    /// When the API has not told everything in time, or never will.
     pub fn load_once(
         mut self,
         patience: Duration,
@@ -109,15 +117,33 @@ impl Sources {
     ) -> Result<Update, SourceError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let health = self.kubernetes();
-        let why = || health.as_ref().map(|api| api.reasons().join("; ")).unwrap_or_default();
         runtime.block_on(async {
+            let Some(health) = health else { return Ok(self.load().await) };
+            let mut changes = health.changes();
+            let hopeless = async {
+                while !health.is_hopeless() {
+                    if changes.changed().await.is_err() {
+                        return std::future::pending().await;
+                    }
+                }
+            };
             let quiet = SILENCE.min(patience);
-            if let Ok(update) = tokio::time::timeout(quiet, self.load()).await {
-                return Ok(update);
+            let silent = async {
+                tokio::time::sleep(quiet).await;
+                tell(&health.told());
+                tokio::time::sleep(patience - quiet).await;
+            };
+            tokio::select! {
+                biased;
+                update = self.load() => Ok(update),
+                () = hopeless => Err(SourceError::Hopeless { told: health.told() }),
+                // The kinds were told.
+                () = silent => Err(SourceError::Silent {
+                    place: health.place(),
+                    patience,
+                    why: health.whys(),
+                }),
             }
-            tell(&why());
-            let rest = tokio::time::timeout(patience - quiet, self.load()).await;
-            rest.map_err(|_| SourceError::Silent { patience, why: why() })
         })
     }
 
@@ -177,8 +203,17 @@ users: []
         let config =
             kubernetes::Config { kubeconfig: Some(kubeconfig), ..kubernetes::Config::default() };
         let source = Sources::open::<&Path>(&[], Some(&config)).expect("opened");
-        let error = source.load_once(Duration::from_millis(300), |_| {});
+        let mut told = String::new();
+        let error = source.load_once(Duration::from_millis(300), |text| told = text.to_owned());
         let error = error.expect_err("away").to_string();
-        assert!(error.contains("Service") && error.contains("refused"), "{error}");
+        let place = format!(
+            "the Kubernetes API http://127.0.0.1:1/ (the kubeconfig {}, context a)",
+            directory.path().join("kubeconfig").display()
+        );
+        assert!(told.starts_with(&format!("{place}: Service, ")), "{told}");
+        assert_eq!(told.matches("refused").count(), 1, "{told}");
+        let silent = format!("{place} has not told everything in 300ms: ");
+        assert!(error.starts_with(&silent) && error.contains("refused"), "{error}");
+        assert!(!error.contains("Service"), "the kinds were told: {error}");
     }
 }

@@ -40,6 +40,8 @@ pub(super) enum Trouble {
     Absent,
     /// We may not: 403.
     Forbidden(String),
+    /// To ask again will not help: we are not known, or this is not the API that was meant.
+    Hopeless(String),
     /// Anything else.
     Other(String),
 }
@@ -117,7 +119,7 @@ impl Api {
         let answer = async { service.ready().await?.call(request).await };
         match tokio::time::timeout(ANSWER_PATIENCE, answer).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(Trouble::of_error(&*error)),
+            Ok(Err(error)) => Err(Trouble::of_request(told(&*error))),
             Err(_) => Err(Trouble::Other(format!("no answer in {ANSWER_PATIENCE:?}"))),
         }
     }
@@ -164,6 +166,23 @@ impl Trouble {
     pub(super) fn of_error(error: &(dyn std::error::Error + 'static)) -> Self {
         Self::Other(told(error))
     }
+
+    /// Why a request was not answered. By its text: neither TLS nor the resolver give more.
+    fn of_request(why: String) -> Self {
+        let has = |part: &str| why.contains(part);
+        let of_certificate = has("invalid peer certificate")
+            || has("received fatal alert") && (has("Certificate") || has("UnknownCA"));
+        let unknown_host = has("Name or service not known")
+            || has("Name does not resolve")
+            || has("No address associated with hostname");
+        if has("InvalidContentType") {
+            Self::Hopeless(format!("{why} (is this an http port spoken to by https?)"))
+        } else if of_certificate || unknown_host {
+            Self::Hopeless(why)
+        } else {
+            Self::Other(why)
+        }
+    }
 }
 
 /// An error and what is behind it, each part once.
@@ -187,9 +206,23 @@ impl From<Status> for Trouble {
             410 => Self::Expired,
             404 => Self::Absent,
             403 => Self::Forbidden(shown(&message)),
-            _ => Self::Other(format!("{code}: {}", shown(&message))),
+            401 => Self::Hopeless(answered(code, &message)),
+            // The API itself gives a reason.
+            400 if message.is_empty() => Self::Hopeless(format!(
+                "{} (is this an https port spoken to by http?)",
+                answered(code, &message)
+            )),
+            _ => Self::Other(answered(code, &message)),
         }
     }
+}
+
+/// `401: Unauthorized`; the code has a name where nobody says more.
+pub(super) fn answered(code: u16, message: &str) -> String {
+    if message.is_empty() {
+        return StatusCode::from_u16(code).map_or(code.to_string(), |code| code.to_string());
+    }
+    format!("{code}: {}", shown(message))
 }
 
 /// A text of the API's as it may stand in a log.
@@ -207,12 +240,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn some_reasons_do_not_go_away() {
+        let check = |why: &str, hopeless: bool| {
+            let trouble = Trouble::of_request(why.to_owned());
+            assert_eq!(matches!(trouble, Trouble::Hopeless(_)), hopeless, "{why}");
+        };
+        check("connect: invalid peer certificate: UnknownIssuer", true);
+        check("received fatal alert: CertificateRequired", true);
+        check("received fatal alert: InternalError", false);
+        check("received corrupt message of type InvalidContentType", true);
+        check("dns error: failed to lookup address information: Name or service not known", true);
+        check("dns error: Temporary failure in name resolution", false);
+        check("tcp connect error: Connection refused (os error 111)", false);
+    }
+
+    #[test]
     fn trouble_is_told_by_its_code_and_shown_on_one_line() {
         let of = |code, message: &str| Trouble::from(Status { code, message: message.into() });
         assert_eq!(of(410, "too old resource version"), Trouble::Expired);
         assert_eq!(of(404, ""), Trouble::Absent);
         assert_eq!(of(403, "no\nway"), Trouble::Forbidden("no\\nway".into()));
         assert_eq!(of(500, "etcd"), Trouble::Other("500: etcd".into()));
+        assert_eq!(of(500, ""), Trouble::Other("500 Internal Server Error".into()));
+        assert_eq!(of(401, "Unauthorized"), Trouble::Hopeless("401: Unauthorized".into()));
+        assert_eq!(of(400, "limit: odd"), Trouble::Other("400: limit: odd".into()));
+        let http = "400 Bad Request (is this an https port spoken to by http?)";
+        assert_eq!(of(400, ""), Trouble::Hopeless(http.into()));
         assert_eq!(shown(&"x".repeat(1_000)).len(), 300);
     }
 }

@@ -233,7 +233,7 @@ impl From<Trouble> for Refusal {
             Trouble::Absent => Self::Absent,
             Trouble::Forbidden(why) => Self::Forbidden(why),
             Trouble::Expired => Self::Away("what was asked for is too old".to_owned()),
-            Trouble::Other(why) => Self::Away(why),
+            Trouble::Hopeless(why) | Trouble::Other(why) => Self::Away(why),
         }
     }
 }

@@ -250,6 +250,10 @@ impl Follower {
                 }
                 self.ask_again.pause()
             }
+            Trouble::Hopeless(why) => {
+                self.health.is_hopeless(why);
+                self.retry.pause()
+            }
             Trouble::Other(why) => {
                 self.health.is(State::Lost(why));
                 self.retry.pause()

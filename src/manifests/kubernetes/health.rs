@@ -4,7 +4,6 @@
 //! Written by the tasks that follow, read by operators' views. Must not know: HTTP, metrics.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -12,13 +11,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::watch;
+
+use super::reasons;
 use crate::manifests::{Kind, store::Part};
 
 /// The state of everything that is followed.
 #[derive(Debug)]
 pub struct Health {
     server: String,
+    /// What said that it is there.
+    whence: String,
     scopes: Mutex<Vec<Followed>>,
+    changes: watch::Sender<()>,
+    returns: watch::Sender<u64>,
     events: AtomicU64,
     lists: AtomicU64,
 }
@@ -36,6 +42,8 @@ pub struct Followed {
     pub since: Instant,
     /// It was listed at least once.
     pub is_listed: bool,
+    /// It is lost, and to ask again will not help.
+    pub is_hopeless: bool,
 }
 
 /// How it is with one of them.
@@ -80,16 +88,25 @@ impl State {
 }
 
 impl Health {
-    pub(super) fn new(server: String, scopes: &[Part]) -> Self {
+    pub(super) fn new(server: String, whence: String, scopes: &[Part]) -> Self {
         let followed = |scope: &Part| Followed {
             kind: scope.kind,
             namespace: scope.namespace.clone(),
             state: State::Loading,
             since: Instant::now(),
             is_listed: false,
+            is_hopeless: false,
         };
         let scopes = Mutex::new(scopes.iter().map(followed).collect());
-        Self { server, scopes, events: AtomicU64::new(0), lists: AtomicU64::new(0) }
+        Self {
+            server,
+            whence,
+            scopes,
+            changes: watch::Sender::default(),
+            returns: watch::Sender::default(),
+            events: AtomicU64::new(0),
+            lists: AtomicU64::new(0),
+        }
     }
 
     /// The address of the API.
@@ -134,33 +151,49 @@ impl Health {
     /// What an operator should know, a line for each cause; empty while all is well.
     #[must_use]
     pub fn reasons(&self) -> Vec<String> {
+        let causes = reasons::causes(&self.lock());
+        let line = |cause| format!("kubernetes {}: {cause}", self.server);
+        causes.into_iter().map(line).collect()
+    }
+
+    /// As [`Self::reasons`], in one line that also says who said where the API is.
+    #[must_use]
+    pub fn told(&self) -> String {
+        format!("the Kubernetes API {}: {}", self.place(), reasons::causes(&self.lock()).join("; "))
+    }
+
+    /// Why something is missing, without the kinds.
+    pub(in crate::manifests) fn whys(&self) -> String {
+        reasons::whys(&self.lock())
+    }
+
+    /// The address of the API, and what names it.
+    pub(in crate::manifests) fn place(&self) -> String {
+        format!("{} ({})", self.server, self.whence)
+    }
+
+    /// True when waiting does not help, once every kind was asked for: the API or its certificate
+    /// is not the one that was meant, it does not know us, or we may read nothing at all.
+    pub(in crate::manifests) fn is_hopeless(&self) -> bool {
         let scopes = self.lock();
-        let mut causes: BTreeMap<(&str, &str), (BTreeSet<Kind>, Duration, bool)> = BTreeMap::new();
-        for followed in scopes.iter() {
-            let key = (followed.state.as_str(), followed.state.why());
-            let cause = causes.entry(key).or_insert((BTreeSet::new(), Duration::ZERO, true));
-            cause.0.insert(followed.kind);
-            cause.1 = cause.1.max(followed.since.elapsed());
-            cause.2 &= followed.is_listed;
+        if scopes.iter().any(|followed| followed.state == State::Loading) {
+            return false;
         }
-        let line = |((state, why), (kinds, age, is_listed)): (_, (BTreeSet<Kind>, Duration, _))| {
-            let kinds: Vec<_> = kinds.into_iter().map(Kind::as_str).collect();
-            let kinds = kinds.join(", ");
-            let age = age.as_secs();
-            match state {
-                "lost" if is_listed => Some(format!(
-                    "kubernetes: no contact for {age} s ({why}): what is known of {kinds} stays in \
-                     use"
-                )),
-                "lost" => Some(format!("kubernetes: {kinds} cannot be listed: {why}")),
-                "forbidden" => Some(format!(
-                    "kubernetes: {kinds} may not be read: grant get, list and watch ({why})"
-                )),
-                "loading" => Some(format!("kubernetes: {kinds} are being listed")),
-                _ => None,
-            }
-        };
-        causes.into_iter().filter_map(line).collect()
+        let mut there = scopes.iter().filter(|followed| followed.state != State::Absent).peekable();
+        let is_forbidden = |followed: &Followed| matches!(followed.state, State::Forbidden(_));
+        scopes.iter().any(|followed| followed.is_hopeless)
+            || there.peek().is_some() && there.all(is_forbidden)
+    }
+
+    /// Tells of each change of a state.
+    pub(in crate::manifests) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Counts how often the API was followed again after it was away.
+    #[must_use]
+    pub fn returns(&self) -> watch::Receiver<u64> {
+        self.returns.subscribe()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Followed>> {
@@ -182,8 +215,18 @@ impl Pen {
 
     /// It is in this state now. The first that is lost and the last that is well again are news.
     pub(super) fn is(&self, state: State) {
+        self.set(state, false);
+    }
+
+    /// It is lost, and to ask again will not help, unless somebody changes something there.
+    pub(super) fn is_hopeless(&self, why: String) {
+        self.set(State::Lost(why), true);
+    }
+
+    fn set(&self, state: State, is_hopeless: bool) {
         let mut scopes = self.health.lock();
         let Some(followed) = scopes.get_mut(self.place) else { return };
+        followed.is_hopeless = is_hopeless;
         if followed.state == state {
             return;
         }
@@ -196,6 +239,7 @@ impl Pen {
         }
         let lost = scopes.iter().filter(|f| matches!(f.state, State::Lost(_))).count();
         drop(scopes);
+        self.health.changes.send_replace(());
         let server = &self.health.server;
         match (&before, &state) {
             (State::Lost(_), State::Lost(why)) => tracing::debug!(%kind, %why, "still lost"),
@@ -205,10 +249,13 @@ impl Pen {
             }
             (State::Lost(_), _) if lost == 0 => {
                 tracing::info!(%server, away = ?lasted, "the Kubernetes API is followed again");
+                self.health.returns.send_modify(|returns| *returns += 1);
             }
             (_, State::Absent) => tracing::info!(%kind, "the Kubernetes API has no such kind yet"),
             (State::Absent, _) => tracing::info!(%kind, "the Kubernetes API has this kind now"),
-            (_, State::Forbidden(why)) => tracing::error!(%kind, %why, "may not be read"),
+            (_, State::Forbidden(why)) => {
+                tracing::error!(%server, %kind, %why, "may not be read");
+            }
             (_, _) => tracing::debug!(%kind, state = state.as_str(), "followed"),
         }
     }
@@ -251,7 +298,7 @@ mod tests {
     #[test]
     fn what_a_panic_leaves_alone_is_lost() {
         let scopes = [Part { kind: Kind::Pod, namespace: None, name: None }];
-        let health = Arc::new(Health::new("https://a/".into(), &scopes));
+        let health = Arc::new(Health::new("https://a/".into(), "b".into(), &scopes));
         let pen = Pen::new(Arc::clone(&health), 0);
         pen.is(State::Live);
         let followed = std::thread::spawn(move || {
@@ -270,7 +317,7 @@ mod tests {
     fn what_is_lost_has_an_age_and_one_line_for_each_cause() {
         let scope = |kind| Part { kind, namespace: None, name: None };
         let scopes = [scope(Kind::Pod), scope(Kind::Service), scope(Kind::Gateway)];
-        let health = Arc::new(Health::new("https://a/".into(), &scopes));
+        let health = Arc::new(Health::new("https://a/".into(), "b".into(), &scopes));
         let pens: Vec<_> = (0..3).map(|place| Pen::new(Arc::clone(&health), place)).collect();
         for pen in &pens {
             pen.listed();
@@ -286,7 +333,48 @@ mod tests {
         let reasons = health.reasons();
         assert_eq!(reasons.len(), 1, "{reasons:?}");
         assert!(reasons[0].ends_with("(refused): what is known of Service, Pod stays in use"));
+        assert!(reasons[0].starts_with("kubernetes https://a/: no contact for "));
         pens[1].is(State::Forbidden("no".into()));
         assert_eq!(health.reasons().len(), 2);
+    }
+
+    #[test]
+    fn to_wait_is_hopeless_when_all_were_asked_and_one_is_or_none_may_be_read() {
+        let scope = |kind| Part { kind, namespace: None, name: None };
+        let scopes = [scope(Kind::Pod), scope(Kind::Service)];
+        let health = Arc::new(Health::new("https://a/".into(), "b".into(), &scopes));
+        let pens: Vec<_> = (0..2).map(|place| Pen::new(Arc::clone(&health), place)).collect();
+        pens[0].is_hopeless("401".into());
+        assert!(!health.is_hopeless(), "the other was not asked for");
+        pens[1].is(State::Lost("refused".into()));
+        assert!(health.is_hopeless());
+        pens[0].is(State::Lost("401".into()));
+        assert!(!health.is_hopeless(), "it may come");
+        pens[0].is(State::Forbidden("no".into()));
+        assert!(!health.is_hopeless());
+        pens[1].is(State::Forbidden("no".into()));
+        assert!(health.is_hopeless());
+        pens[1].is(State::Absent);
+        assert!(health.is_hopeless());
+        pens[0].is(State::Absent);
+        assert!(!health.is_hopeless(), "kinds that are not there may come");
+        let expected = "the Kubernetes API https://a/ (b): Service cannot be listed: x";
+        pens[1].is(State::Lost("x".into()));
+        assert_eq!(health.told(), expected);
+    }
+
+    #[test]
+    fn a_return_is_counted_when_the_last_is_well_again() {
+        let scope = |kind| Part { kind, namespace: None, name: None };
+        let scopes = [scope(Kind::Pod), scope(Kind::Service)];
+        let health = Arc::new(Health::new("https://a/".into(), "b".into(), &scopes));
+        let pens: Vec<_> = (0..2).map(|place| Pen::new(Arc::clone(&health), place)).collect();
+        let returns = health.returns();
+        pens.iter().for_each(|pen| pen.is(State::Live));
+        pens.iter().for_each(|pen| pen.is(State::Lost("refused".into())));
+        pens[0].is(State::Live);
+        assert_eq!(*returns.borrow(), 0);
+        pens[1].is(State::Live);
+        assert_eq!(*returns.borrow(), 1);
     }
 }

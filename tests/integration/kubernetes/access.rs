@@ -4,6 +4,7 @@
 use std::fs;
 
 use super::*;
+use crate::support::{process::diolkos, tools};
 
 #[test]
 fn a_kind_that_comes_late_is_followed_when_it_is_there() {
@@ -55,7 +56,8 @@ fn only_the_namespaces_that_are_listed_are_followed() {
     until_reached(&process, &key("ns2", "bar"), &ours).end();
     assert_eq!(read_to_end(&mut process.ask(&key("ns3", "foreign"))).0, UNRECOGNIZED_NAME);
     let ready = process.get("admin", "/ready");
-    assert!(ready.status == 200 && ready.body.contains("Node may not be read"), "{}", ready.body);
+    let why = "Node, Namespace may not be read";
+    assert!(ready.status == 200 && ready.body.contains(why), "{}", ready.body);
     assert!(!process.json("/config_dump").to_string().contains("ns3"));
 }
 
@@ -94,4 +96,56 @@ fn the_api_takes_every_file_for_kubernetes() {
         }
     }
     assert!(files >= 20, "{files} files");
+}
+
+#[test]
+fn who_waits_in_vain_is_told_at_once() {
+    let _turn = turn();
+    let Some(cluster) = Cluster::start() else { return };
+    let account = "apiVersion: v1\nkind: ServiceAccount\n\
+                   metadata: {name: nobody, namespace: istio-system}\n";
+    cluster.apply(account);
+    let nobody = cluster.kubeconfig_of("nobody");
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = fs::read_to_string(cluster.kubeconfig()).expect("a kubeconfig");
+    let good: Value = serde_json::from_str(&text).expect("JSON");
+    let changed = |name: &str, change: &dyn Fn(&mut Value)| {
+        let mut config = good.clone();
+        change(&mut config);
+        let file = directory.path().join(name);
+        fs::write(&file, config.to_string()).expect("written");
+        file
+    };
+    let server = good["clusters"][0]["cluster"]["server"].as_str().expect("a URL");
+    let foreign = rcgen::generate_simple_self_signed(["a".to_owned()]).expect("a certificate");
+    let ca = directory.path().join("foreign.pem");
+    fs::write(&ca, foreign.cert.pem()).expect("written");
+    let plain = server.replace("https:", "http:");
+    let user = |config: &mut Value| config["users"][0]["user"]["token"] = "wrong".into();
+    let authority = |config: &mut Value| {
+        config["clusters"][0]["cluster"]["certificate-authority"] = json!(ca);
+    };
+    let scheme = |config: &mut Value| config["clusters"][0]["cluster"]["server"] = json!(plain);
+    for (file, server, why) in [
+        (changed("user", &user), server, "401: Unauthorized"),
+        (changed("authority", &authority), server, "invalid peer certificate: "),
+        (changed("scheme", &scheme), &*plain, "400 Bad Request (is this an https port spoken to"),
+        (nobody, server, "User \"system:serviceaccount:istio-system:nobody\" cannot list at"),
+    ] {
+        let place = format!("the Kubernetes API {server}/ (the kubeconfig {}, ", file.display());
+        let mut check = diolkos();
+        check.arg("check").arg("--kubeconfig").arg(&file);
+        let mut export = diolkos();
+        let source = format!("c2=kubeconfig:{},gateway=192.0.2.1", file.display());
+        export.current_dir(directory.path()).args(["export", "--for", "c1", "--addresses", "a"]);
+        export.args(["--cluster", &source]);
+        for (mut command, start) in [(check, ""), (export, "--cluster c2: ")] {
+            let said = tools::run(&mut command, b"", LONG);
+            let last = said.stderr.lines().last().unwrap_or_default();
+            let start = format!("diolkos: {start}{place}context it): ");
+            assert!(!said.good && last.starts_with(&start), "{start}: {said:?}");
+            assert_eq!(last.matches(why).count(), 1, "{why}: {said:?}");
+            assert!(!last.contains("has not told everything"), "{said:?}");
+        }
+    }
 }

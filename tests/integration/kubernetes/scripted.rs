@@ -142,7 +142,8 @@ fn a_gateway_says_what_it_waits_for_and_ends_in_order_while_it_waits() {
     let mut command = gateway_of(&["--kubeconfig", file], &[]);
     let mut waiting = crate::support::daemon::Daemon::start(&mut command);
     let said = waiting.said("still waiting for the first load");
-    assert!(said["why"].to_string().contains("are being listed"), "{said}");
+    let why = said["why"].to_string();
+    assert!(why.contains("are being listed") && why.contains("http://127.0.0.1:"), "{said}");
     waiting.signal(rustix::process::Signal::TERM);
     let ended = waiting.ended();
     assert_eq!(ended.code(), Some(0), "{ended}");
@@ -159,5 +160,8 @@ fn a_check_says_what_it_waits_for() {
     let first = lines.next().expect("a line").expect("a text");
     child.kill().expect("it waits");
     child.wait().expect("it ends");
-    assert!(first.starts_with("waiting: kubernetes: ") && first.contains("Pod"), "{first}");
+    assert!(first.starts_with("waiting: the Kubernetes API http://127.0.0.1:"), "{first}");
+    let file = directory.path().join("kubeconfig").display().to_string();
+    assert!(first.contains(&format!("/ (the kubeconfig {file}, context it): ")), "{first}");
+    assert!(first.contains("Pod") && first.ends_with(" are being listed"), "{first}");
 }
