@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 use super::{
@@ -113,7 +113,7 @@ pub(super) fn run(
         keepers.push(Keeper::start("export", source, follower)?);
     }
     drop(tell);
-    let (told, views) = Told::new(apis);
+    let (told, views) = Told::new(apis.clone());
     let mut current = Current {
         export,
         views: vec![None; export.peers.len()],
@@ -122,6 +122,7 @@ pub(super) fn run(
         told,
         backoff: Backoff::new(RETRY.0, RETRY.1),
         again: None,
+        has_failed: false,
     };
     if let Some(remark) = range_remark(export.range) {
         log(&remark);
@@ -129,11 +130,18 @@ pub(super) fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         status::serve(&views, status)?;
-        current.follow(seen, &keepers, &views).await
+        let (tell, returned) = mpsc::unbounded_channel();
+        apis.iter().for_each(|api| drop(tokio::spawn(tell_returns(api.returns(), tell.clone()))));
+        current.follow((seen, returned), &keepers, &views).await
     })?;
     keepers.into_iter().for_each(Keeper::stop);
     tracing::info!("ended");
     Ok(true)
+}
+
+/// Tells each time when an API is followed again.
+async fn tell_returns(mut returns: watch::Receiver<u64>, tell: mpsc::UnboundedSender<()>) {
+    while returns.changed().await.is_ok() && tell.send(()).is_ok() {}
 }
 
 /// What is known of all clusters.
@@ -147,12 +155,14 @@ struct Current<'a> {
     backoff: Backoff,
     /// When to run again, whether or not anything has changed.
     again: Option<Instant>,
+    /// The last run did not do everything, for a reason that may have gone.
+    has_failed: bool,
 }
 
 impl Current<'_> {
     async fn follow(
         &mut self,
-        mut seen: mpsc::UnboundedReceiver<Seen>,
+        (mut seen, mut returned): (mpsc::UnboundedReceiver<Seen>, mpsc::UnboundedReceiver<()>),
         keepers: &[Keeper<()>],
         status: &Status,
     ) -> anyhow::Result<()> {
@@ -183,6 +193,13 @@ impl Current<'_> {
                     tracing::info!("manifests were read again");
                 }
                 () = again => {}
+                Some(()) = returned.recv() => {
+                    // What failed meanwhile failed because that API was away.
+                    if !self.has_failed {
+                        continue;
+                    }
+                    self.backoff.reset();
+                }
                 first = seen.recv() => {
                     self.take(first.context("the threads that read manifests ended")?);
                 }
@@ -221,6 +238,10 @@ impl Current<'_> {
                 self.backoff.reset();
                 is_cluster.then(|| self.backoff.jittered(LOOK_AGAIN))
             }
+        };
+        self.has_failed = match &result {
+            Ok(done) => !done.refused.is_empty(),
+            Err(error) => !matches!(error, ExportError::Empty { .. }),
         };
         self.again = pause.map(|pause| Instant::now() + pause);
         match result {
@@ -264,5 +285,70 @@ fn log(remark: &Remark) {
         Severity::Error => tracing::error!("{}", remark.text),
         Severity::Warning => tracing::warn!("{}", remark.text),
         Severity::Note => tracing::info!("{}", remark.text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        admin::Views as _,
+        export::{AddressFile, Folder, Record, Shape},
+    };
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_run_that_failed_is_made_again_when_the_api_is_followed_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let addresses = dir.path().join("addresses");
+        // A directory is no file of addresses.
+        std::fs::create_dir(&addresses).expect("made");
+        let export = Export {
+            peers: vec!["c2=d,gateway=192.0.2.1".parse().expect("a cluster")],
+            shape: Shape::default(),
+            range: "127.255.0.0/16".parse().expect("a range"),
+            record: Record::File(AddressFile::new(&addresses)),
+            destination: Destination::Folder(Folder::new(&dir.path().join("out"))),
+            forget: Vec::new(),
+            allow_empty: false,
+        };
+        let (told, status) = Told::new(Vec::new());
+        let mut current = Current {
+            export: &export,
+            views: vec![None],
+            taken: Some(Taken::default()),
+            remarks: BTreeSet::new(),
+            told,
+            backoff: Backoff::new(HOUR, HOUR),
+            again: None,
+            has_failed: false,
+        };
+        let (tell, seen) = mpsc::unbounded_channel();
+        let (count, returns) = watch::channel(0);
+        let (tell_returned, returned) = mpsc::unbounded_channel();
+        let until = async |reached: &dyn Fn() -> bool| {
+            while !reached() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            tokio::spawn(tell_returns(returns, tell_returned));
+            tell.send(Seen::View(0, View::default())).expect("followed");
+            let failed = || status.metrics_text().contains("{result=\"failed\"} 1");
+            let steps = async {
+                until(&failed).await;
+                std::fs::remove_dir(&addresses).expect("removed");
+                assert!(!status.readiness().ready);
+                count.send_modify(|count| *count += 1);
+                until(&|| status.readiness().ready).await;
+            };
+            tokio::select! {
+                _ = current.follow((seen, returned), &[], &status) => panic!("it goes on"),
+                ended = tokio::time::timeout(LONG, steps) => ended.expect("it has run again"),
+            }
+        });
     }
 }
