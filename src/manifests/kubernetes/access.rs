@@ -53,7 +53,7 @@ pub(super) struct Found {
     pub(super) access: Access,
     /// What said so: the kubeconfig and its context, or the pod's service account.
     pub(super) whence: String,
-    user: Option<String>,
+    pub(super) user: Option<String>,
 }
 
 /// Finds them. Inside a pod its service account is used unless a kubeconfig is named.
@@ -104,7 +104,7 @@ fn from_file(file: Option<&Path>, context: Option<String>) -> Result<Found, Acce
         let advice = advice(&error);
         let (place, why) = match &error {
             KubeconfigError::ReadConfig(error, path) if file.is_none() => {
-                (format!("the kubeconfig {} of {place}", path.display()), error.to_string())
+                (format!("the kubeconfig {} ({})", path.display(), usual()), error.to_string())
             }
             KubeconfigError::ReadConfig(error, _) => (place.clone(), error.to_string()),
             // Its errors repeat what is behind them, and paths stand in two kinds of quotes.
@@ -136,6 +136,12 @@ fn from_file(file: Option<&Path>, context: Option<String>) -> Result<Found, Acce
     }
     let context = context.map(|context| format!(", context {context}")).unwrap_or_default();
     Ok(Found { access, whence: format!("{place}{context}"), user })
+}
+
+/// Which of the usual places is looked at.
+fn usual() -> &'static str {
+    let listed = env::var_os("KUBECONFIG").is_some_and(|list| !list.is_empty());
+    if listed { "$KUBECONFIG" } else { "~/.kube/config" }
 }
 
 /// The file, or which of the usual places is looked at.
