@@ -22,8 +22,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 const BYTES_PATIENCE: Duration = Duration::from_secs(30);
 /// Of an answer that is no list.
 const STATUS_BYTES_MAX: usize = 64 << 10;
-/// A page of a list: 500 objects of 1.5 MB would be more, and such objects do not exist.
-const ANSWER_BYTES_MAX: usize = 256 << 20;
+/// A page of a list: 500 objects of 130 kB each. All kinds together take at most 13 times as much.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// An API server that vanished is noticed after 30 s and three probes, 10 s apart.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
 
@@ -154,7 +154,8 @@ async fn collect(mut body: Incoming, max: usize) -> Result<Vec<u8>, Trouble> {
     let mut whole = Vec::new();
     while let Some(bytes) = lines::data(&mut body, BYTES_PATIENCE).await? {
         if whole.len() + bytes.len() > max {
-            return Err(Trouble::Other(format!("an answer has more than {max} bytes")));
+            let text = format!("an answer has more than {} MiB and is not read on", max >> 20);
+            return Err(Trouble::Other(text));
         }
         whole.extend_from_slice(&bytes);
     }
@@ -237,7 +238,42 @@ pub(super) fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+    };
+
     use super::*;
+
+    #[test]
+    fn an_endless_answer_is_not_read_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            stream.read_exact(&mut [0; 4]).expect("a request");
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+                .expect("an answer begins");
+            let chunk = [&b"100000\r\n"[..], &[b' '; 1 << 20], b"\r\n"].concat();
+            let mut chunks = 0;
+            while stream.write_all(&chunk).is_ok() {
+                chunks += 1;
+            }
+            chunks
+        });
+        let access = kube::Config::new(format!("http://{address}").parse().expect("a URL"));
+        let found = Found { access, whence: "a test".to_owned(), user: None };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let answer = runtime.block_on(async { Api::new(&found).expect("good").whole("/").await });
+        let told = "an answer has more than 64 MiB and is not read on";
+        assert_eq!(answer, Err(Trouble::Other(told.to_owned())));
+        drop(runtime);
+        // What the system holds is little more.
+        let chunks = server.join().expect("it ends");
+        assert!((64..96).contains(&chunks), "{chunks} MiB were taken");
+    }
 
     #[test]
     fn some_reasons_do_not_go_away() {
