@@ -205,7 +205,7 @@ impl Cluster {
                 applied.deeds.push(Deed { what: What::Delete, object });
                 Ok(())
             }
-            Err(Refusal::Absent) => Ok(()),
+            Err(Refusal::Absent(_)) => Ok(()),
             Err(refusal) => self.pass_over((gone.kind, host), "deleting", refusal, applied),
         }
     }

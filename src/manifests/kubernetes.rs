@@ -29,7 +29,7 @@ mod resource;
 
 pub use access::AccessError;
 pub use backoff::Backoff;
-pub use client::{Client, Refusal};
+pub use client::{Client, Missing, Refusal};
 pub use health::{Followed, Health, State};
 
 use api::Api;

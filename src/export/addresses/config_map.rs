@@ -9,7 +9,7 @@ use super::{
     super::{ExportError, OWNER, OWNER_LABEL},
     held::{At, Held},
 };
-use crate::manifests::kubernetes::{Client, Refusal};
+use crate::manifests::kubernetes::{Client, Missing, Refusal};
 
 /// Under which key of its data the text stands.
 const KEY: &str = "addresses";
@@ -77,7 +77,7 @@ impl AddressMap {
         match written {
             Ok(object) => *version = Some(object),
             // Deleted since it was read: the next run says that it is lost, or begins anew.
-            Err(Refusal::Changed | Refusal::Absent) => {
+            Err(Refusal::Changed | Refusal::Absent(Missing::Object)) => {
                 return Err(ExportError::Raced { place: self.place() });
             }
             Err(source) => return Err(self.failed("writing", source)),

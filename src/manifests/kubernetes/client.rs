@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     AccessError, Config, access,
-    api::{Api, Trouble, shown},
+    api::{Api, Trouble, answered, shown},
 };
 
 /// Objects of one answer.
@@ -35,9 +35,9 @@ pub enum Refusal {
     /// The object is not as it was when it was read, or it is there already.
     #[error("it was changed meanwhile")]
     Changed,
-    /// There is no such object, or no such kind.
-    #[error("there is no such object, kind or namespace")]
-    Absent,
+    /// What was asked for is not there.
+    #[error("{0}")]
+    Absent(Missing),
     /// The object is not one that the API takes.
     #[error("{0}")]
     Unfit(String),
@@ -47,6 +47,22 @@ pub enum Refusal {
     /// There is no answer, or none that helps.
     #[error("{0}")]
     Away(String),
+}
+
+/// What is not there, where something is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    /// The object itself.
+    #[error("there is no such object")]
+    Object,
+    /// The namespace that it would be in.
+    #[error("there is no such namespace: create it first")]
+    Namespace,
+    /// The kind: its CustomResourceDefinition is missing.
+    #[error(
+        "the API has no such kind: is Istio, or its CustomResourceDefinitions, installed there?"
+    )]
+    Kind,
 }
 
 /// What the API says when it says no.
@@ -60,6 +76,8 @@ struct Status {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Details {
+    kind: String,
+    name: String,
     causes: Vec<Cause>,
 }
 
@@ -123,7 +141,7 @@ impl Client {
     pub async fn read(&self, path: &str) -> Result<Option<Value>, Refusal> {
         match self.ask(Method::GET, path, JSON, None).await {
             Ok(bytes) => read(&bytes).map(Some),
-            Err(Refusal::Absent) => Ok(None),
+            Err(Refusal::Absent(Missing::Object | Missing::Namespace)) => Ok(None),
             Err(refusal) => Err(refusal),
         }
     }
@@ -214,23 +232,26 @@ fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
 fn refused(code: StatusCode, body: &[u8]) -> Refusal {
     let status: Status = serde_json::from_slice(body).unwrap_or_default();
     let message = shown(&status.message);
-    let causes = status.details.map(|details| details.causes).unwrap_or_default();
+    let Details { kind, name, causes } = status.details.unwrap_or_default();
     match code.as_u16() {
-        404 => Refusal::Absent,
+        404 if kind == "namespaces" => Refusal::Absent(Missing::Namespace),
+        // Of a kind that it does not have the API names no object.
+        404 if name.is_empty() => Refusal::Absent(Missing::Kind),
+        404 => Refusal::Absent(Missing::Object),
         403 => Refusal::Forbidden(message),
         409 if causes.iter().any(|cause| cause.reason == "FieldManagerConflict") => {
             Refusal::Managed(message)
         }
         409 => Refusal::Changed,
         400 | 413 | 422 => Refusal::Unfit(message),
-        code => Refusal::Away(format!("{code}: {message}")),
+        code => Refusal::Away(answered(code, &status.message)),
     }
 }
 
 impl From<Trouble> for Refusal {
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            Trouble::Absent => Self::Absent,
+            Trouble::Absent => Self::Absent(Missing::Kind),
             Trouble::Forbidden(why) => Self::Forbidden(why),
             Trouble::Expired => Self::Away("what was asked for is too old".to_owned()),
             Trouble::Hopeless(why) | Trouble::Other(why) => Self::Away(why),
@@ -254,9 +275,15 @@ mod tests {
         check(409, &managed, &Refusal::Managed("conflict\\nwith x".into()));
         check(409, &json!({"message": "modified", "details": {}}), &Refusal::Changed);
         check(409, &json!({"message": "modified"}), &Refusal::Changed);
-        check(404, &json!({}), &Refusal::Absent);
+        let absent = |details: Value| json!({"message": "not found", "details": details});
+        let namespace = absent(json!({"name": "a", "kind": "namespaces"}));
+        check(404, &namespace, &Refusal::Absent(Missing::Namespace));
+        let object = absent(json!({"name": "a", "kind": "configmaps"}));
+        check(404, &object, &Refusal::Absent(Missing::Object));
+        check(404, &absent(json!({})), &Refusal::Absent(Missing::Kind));
+        check(404, &json!("404 page not found"), &Refusal::Absent(Missing::Kind));
         check(403, &json!({"message": "no"}), &Refusal::Forbidden("no".into()));
         check(422, &json!({"message": "bad"}), &Refusal::Unfit("bad".into()));
-        check(503, &json!("?"), &Refusal::Away("503: ".into()));
+        check(503, &json!("?"), &Refusal::Away("503 Service Unavailable".into()));
     }
 }

@@ -263,6 +263,27 @@ fn an_entry_that_somebody_took_over_is_told_and_keeps_its_rule() {
 }
 
 #[test]
+fn a_namespace_and_a_kind_that_are_not_there_are_told_apart() {
+    let _turn = turn();
+    let Some(mut world) = World::new(&["bar"]) else { return };
+    world.kubeconfig = world.cluster.kubeconfig();
+    let said = world.export("--namespace nowhere");
+    let why = "writing: there is no such namespace: create it first";
+    assert!(!said.good && said.stderr.contains("ConfigMap nowhere/"), "{said:?}");
+    assert!(said.stderr.contains(why), "{said:?}");
+    let crd = ["delete", "crd", "serviceentries.networking.istio.io"];
+    world.cluster.kubectl(&crd, "");
+    let said = soon("the kind is gone", || {
+        let said = world.export("");
+        said.stderr.contains("listing: ").then_some(said)
+    });
+    assert!(
+        said.stderr.contains("ServiceEntry of istio-system: listing: the API has no such kind")
+    );
+    assert!(!said.good, "{said:?}");
+}
+
+#[test]
 fn exporters_at_once_give_no_address_twice() {
     let _turn = turn();
     let Some(world) = World::new(&[]) else { return };
