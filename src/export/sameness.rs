@@ -16,6 +16,7 @@ use crate::{
     manifests::{
         Changes, Kind, Object, ObjectRef, Store,
         kinds::{Service, service_entry::Workload},
+        problem,
     },
     routing::HostPattern,
 };
@@ -75,7 +76,7 @@ impl Member {
     /// `Service ns2/bar of cluster2 (dir/a.yaml:5)`.
     fn shown(&self, reference: &ObjectRef) -> String {
         let place = self.store.place_of(reference);
-        let place = place.map(|(file, line)| format!(" ({}:{line})", file.display()));
+        let place = place.map(|(file, line)| format!(" ({})", problem::place(file, line)));
         format!("{reference} of {}{}", self.name, place.unwrap_or_default())
     }
 
@@ -86,7 +87,7 @@ impl Member {
         message: impl Into<String>,
     ) -> Mismatch {
         let place = self.store.place_of(object);
-        let place = place.map(|(file, line)| format!("{}:{line}: ", file.display()));
+        let place = place.map(|(file, line)| format!("{}: ", problem::place(file, line)));
         let at = format!("{}: {}{object}: {field}", self.name, place.unwrap_or_default());
         Mismatch { at, message: message.into() }
     }

@@ -10,7 +10,7 @@ use std::{
 
 use super::{EXPORTER_LABEL, OWNER, OWNER_LABEL};
 use crate::{
-    manifests::{Kind, Object, ObjectRef, Store, kinds::Meta},
+    manifests::{Kind, Object, ObjectRef, Store, kinds::Meta, problem},
     routing::HostPattern,
 };
 
@@ -48,7 +48,7 @@ impl Taken {
             if is_ours(object.meta(), exporter) {
                 continue;
             }
-            taken.add(&object, place.map(|(file, line)| format!("{}:{line}", file.display())));
+            taken.add(&object, place.map(|(file, line)| problem::place(file, line)));
         }
         taken
     }
@@ -177,6 +177,22 @@ mod tests {
         assert_eq!((user("10.0.0.2"), user("10.0.0.3")), (Some(entry), None));
         assert_eq!((user("10.0.1.255"), user("10.0.2.0")), (Some(entry), None));
         assert_eq!(user("10.0.2.7"), Some("Service default/s (a.yaml:1)"));
+    }
+
+    #[test]
+    fn what_is_live_has_no_line() {
+        let api: Arc<std::path::Path> = std::path::Path::new("kubernetes").into();
+        let object = "{\"apiVersion\": \"networking.istio.io/v1\", \"kind\": \"ServiceEntry\", \
+                      \"metadata\": {\"name\": \"a\", \"namespace\": \"ns1\"}, \
+                      \"spec\": {\"hosts\": [\"a.global\"]}}";
+        let (kind, namespace) = (Kind::ServiceEntry, "ns1".into());
+        let reference = ObjectRef { kind, namespace, name: "a".into() };
+        let single = crate::manifests::parse_single(&api, reference, object);
+        let mut store = Store::new();
+        store.apply(vec![crate::manifests::News::Object(Arc::clone(&api), single)]);
+        let taken = Taken::of_store(&store, None);
+        let whose = "ServiceEntry ns1/a (kubernetes)";
+        assert_eq!(taken.owner_of("a.global", "x"), Some(whose));
     }
 
     #[test]
