@@ -28,6 +28,8 @@ mod watch;
 
 /// How a ConfigMap instead of a file is given.
 const CONFIG_MAP: &str = "configmap:";
+/// Of a namespace, or of the value of a label.
+const LABEL_BYTES_MAX: usize = 63;
 /// Where --apply keeps addresses unless it is told otherwise.
 const ADDRESSES: &str = "diolkos-addresses";
 
@@ -365,13 +367,18 @@ fn namespace_of(text: &str) -> Result<String, String> {
 
 /// The value of a label, and no more than a namespace may be.
 fn exporter(text: &str) -> Result<String, String> {
-    let good = is_label(text);
-    if good { Ok(text.to_owned()) } else { Err("write small letters, digits and -".to_owned()) }
+    match text.len() {
+        _ if is_label(text) => Ok(text.to_owned()),
+        bytes if bytes > LABEL_BYTES_MAX => {
+            Err(format!("it has {bytes} characters: write at most {LABEL_BYTES_MAX}"))
+        }
+        _ => Err("write small letters, digits and - inside".to_owned()),
+    }
 }
 
 fn is_label(text: &str) -> bool {
     let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let good = (1..=63).contains(&text.len()) && text.bytes().all(inside);
+    let good = (1..=LABEL_BYTES_MAX).contains(&text.len()) && text.bytes().all(inside);
     good && !text.starts_with('-') && !text.ends_with('-')
 }
 

@@ -39,6 +39,9 @@ fn arguments_that_do_not_fit_are_refused() {
     check("--apply", "--apply needs the API of the importing cluster: --cluster c1=kubeconfig:");
     check("--apply --cluster c1=m", "--cluster c1=kubeconfig:FILE");
     check("--exporter A", "small letters");
+    check("--exporter a-", "small letters");
+    let long = format!("--exporter {}", "a".repeat(100));
+    check(&long, "it has 100 characters: write at most 63");
     check("--exporter a", "--apply");
     let line = GOOD.replace("--addresses a", "--addresses configmap:b");
     let error = args(&line).expect("parsed").export().expect_err("no API").to_string();
