@@ -14,6 +14,7 @@
 
 use std::{
     fs::DirBuilder,
+    io,
     net::SocketAddr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
@@ -22,7 +23,7 @@ use std::{
 
 use anyhow::Context as _;
 use tempfile::TempDir;
-use tokio::time::timeout;
+use tokio::{runtime::Runtime, time::timeout};
 
 pub mod against;
 pub mod application;
@@ -37,6 +38,7 @@ pub mod scenes;
 pub mod witness;
 pub mod world;
 
+use crate::bench::stop::Stop;
 use print::{Printer, Style, shell_word};
 use scenes::Scene;
 use world::World;
@@ -85,6 +87,7 @@ pub fn run(
     if args.scene != Some(Act::Gateway) {
         world::addresses_are_free()?;
     }
+    let (runtime, mut stop) = runtime()?;
     if matches!(args.scene, None | Some(Act::Gateway)) {
         let alone = one_gateway::DemoArgs {
             once: args.once || args.scene.is_none(),
@@ -92,7 +95,9 @@ pub fn run(
             keep: args.keep.as_ref().map(|dir| dir.join("one-gateway")),
         };
         title(&mut printer, "gateway", "one gateway: what it lets through and what it refuses")?;
-        let Some(played) = one_gateway::run(&alone, start_gateway)? else { return Ok(false) };
+        let Some(played) = one_gateway::run(&alone, start_gateway, stop.told())? else {
+            return Ok(false);
+        };
         good &= played;
     }
     let scenes = match args.scene {
@@ -101,23 +106,32 @@ pub fn run(
         Some(Act::Gateway | Act::Against(_)) => return Ok(good),
     };
     let place = kept.map_or_else(|| Place::open(None), Ok)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let (clusters, world) = tokio::select! {
             played = clusters(&scenes, place.path(), &mut printer) => played?,
-            stopped = one_gateway::interrupted() => {
-                stopped?;
+            _ = stop.told() => {
                 printer.line("Stopped before all scenes were played.")?;
                 return Ok(false);
             }
         };
         if !args.once {
             by_hand(&mut printer, place.path())?;
-            one_gateway::interrupted().await?;
+            stop.told().await;
         }
         drop(world);
         Ok(good & clusters)
     })
+}
+
+/// Where the parts run, and what tells it to end: listened to from here to the last line, or a
+/// signal between two parts would be nobody's.
+fn runtime() -> io::Result<(Runtime, Stop)> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let stop = {
+        let _inside = runtime.enter();
+        Stop::listen()?
+    };
+    Ok((runtime, stop))
 }
 
 /// True when all was as it should be, and the world in which it was.

@@ -21,7 +21,7 @@ pub mod site;
 pub mod subset;
 
 use super::{
-    Place, one_gateway,
+    Place,
     print::{Printer, Style},
     process::Process,
     rival,
@@ -150,16 +150,15 @@ pub fn run(args: &AgainstArgs) -> anyhow::Result<bool> {
         )?,
     };
     gateways::addresses_are_free()?;
+    let (runtime, mut stop) = super::runtime()?;
     let place = Place::open(args.keep.as_deref())?;
     let stage = Stage { dir: place.path().to_owned(), envoy, services: args.services };
     let scenes = args.scene.map_or(Scene::ALL.to_vec(), |scene| vec![scene]);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut printer = Printer::stdout();
     runtime.block_on(async {
         tokio::select! {
             played = all(&scenes, &stage, &mut printer) => played,
-            stopped = one_gateway::interrupted() => {
-                stopped?;
+            _ = stop.told() => {
                 Printer::stdout().line("Stopped before all scenes were played.")?;
                 Ok(false)
             }

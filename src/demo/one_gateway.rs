@@ -24,7 +24,6 @@ pub mod pods;
 pub mod print;
 
 use super::{Place, print::Printer};
-use crate::bench::stop::Stop as Told;
 use calls::{CALLS, Ways};
 use material::{Material, write_manifests};
 use pods::Pods;
@@ -70,19 +69,21 @@ const CALLS_TIMEOUT: Duration = Duration::from_secs(30);
 /// told to end before all were made.
 ///
 /// `start_gateway` gets the directory of manifests and the address to listen on. The gateway's
-/// labels must hold `istio: ingressgateway`, and its namespace must not be `ns2`.
+/// labels must hold `istio: ingressgateway`, and its namespace must not be `ns2`. `stopped` is over
+/// when it is told to end.
 pub fn run(
     args: &DemoArgs,
     start_gateway: impl FnOnce(&Path, SocketAddr) -> anyhow::Result<RunningGateway>,
+    stopped: impl Future,
 ) -> anyhow::Result<Option<bool>> {
-    play(args, start_gateway, Printer::stdout(), interrupted())
+    play(args, start_gateway, Printer::stdout(), stopped)
 }
 
 fn play(
     args: &DemoArgs,
     start_gateway: impl FnOnce(&Path, SocketAddr) -> anyhow::Result<RunningGateway>,
     mut printer: Printer,
-    stopped: impl Future<Output = io::Result<()>>,
+    stopped: impl Future,
 ) -> anyhow::Result<Option<bool>> {
     ensure!(
         args.listen.ip().is_loopback(),
@@ -105,8 +106,7 @@ fn play(
         tokio::pin!(stopped);
         let good = tokio::select! {
             good = all_calls(&mut ways, &mut printer) => good?,
-            stopped = &mut stopped => {
-                stopped?;
+            _ = &mut stopped => {
                 printer.line("Stopped before all calls were made.")?;
                 return Ok(None);
             }
@@ -115,7 +115,7 @@ fn play(
             print::by_hand(&mut printer, gateway.address, dir)?;
             tokio::select! {
                 told = tell_decisions(ways.into_decisions(), &mut printer) => told?,
-                stopped = &mut stopped => stopped?,
+                _ = &mut stopped => {}
             }
         }
         Ok(Some(good))
@@ -174,12 +174,6 @@ async fn tell_decisions(
         printer.fact("gateway", decision.trim_end())?;
     }
     Err(io::Error::other("the gateway has ended by itself; its log says why"))
-}
-
-/// Ctrl-C, a request to terminate, or a terminal that was closed.
-pub(super) async fn interrupted() -> io::Result<()> {
-    Told::listen()?.told().await;
-    Ok(())
 }
 
 fn did_not_start(error: anyhow::Error, listen: SocketAddr) -> anyhow::Error {

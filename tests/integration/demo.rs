@@ -112,6 +112,21 @@ fn a_terminal_that_is_closed_ends_the_demo_and_takes_its_files_away() {
 }
 
 #[test]
+fn told_to_end_before_it_has_said_anything_it_leaves_no_files() {
+    for arguments in ["--once", "--scene plain"] {
+        let Some(mut command) = demo(arguments) else { return };
+        let dir = tempfile::tempdir().expect("a directory");
+        let files = || fs::read_dir(dir.path()).expect("the directory").count();
+        let child = command.env("TMPDIR", dir.path()).stdout(Stdio::null()).spawn();
+        let mut child = child.expect("started");
+        eventually("it has made its directory", || (files() > 0).then_some(()));
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("told");
+        let status = eventually("it ends", || child.try_wait().expect("wait"));
+        assert_eq!((status.code(), files()), (Some(1), 0), "{arguments}");
+    }
+}
+
+#[test]
 fn told_to_end_in_the_first_story_it_plays_no_other() {
     let Some(mut command) = demo("--once") else { return };
     let child = command.stdout(Stdio::piped()).spawn();
