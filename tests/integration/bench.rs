@@ -196,8 +196,10 @@ fn a_terminal_that_is_closed_ends_what_was_started_and_leaves_no_files() {
         "faults --only G5 --peers haproxy",
     ] {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut bench = diolkos();
-        bench.arg("bench").args(line.split(' ')).env("TMPDIR", dir.path());
+        // The tests themselves may run under `nohup`.
+        let mut bench = Command::new("env");
+        bench.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_diolkos"), "bench"]);
+        bench.args(line.split(' ')).env("TMPDIR", dir.path());
         let mut bench = bench.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("run");
         drop(bench.stderr.take());
         let pid = Pid::from_child(&bench);

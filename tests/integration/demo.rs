@@ -12,7 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{PATIENCE, eventually, process, tools};
 
-/// The demo without anybody else's network: only loopback, which is up.
+/// The demo without anybody else's network: only loopback, which is up. SIGHUP ends it, also where
+/// the tests themselves run under `nohup`.
 pub fn demo(arguments: &str) -> Option<Command> {
     let (unshare, _) = (tools::find("unshare")?, tools::find("ip")?);
     let probe = tools::run(Command::new(&unshare).args(["-n", "true"]), b"", PATIENCE);
@@ -23,7 +24,8 @@ pub fn demo(arguments: &str) -> Option<Command> {
         return None;
     }
     let program = env!("CARGO_BIN_EXE_diolkos");
-    let line = format!("ip link set lo up && exec {program} demo {arguments}");
+    let line =
+        format!("ip link set lo up && exec env --default-signal=HUP {program} demo {arguments}");
     let mut command = Command::new(unshare);
     command.args(["-n", "sh", "-c", &line]);
     Some(command)
