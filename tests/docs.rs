@@ -22,6 +22,8 @@ use serde_norway::Value;
 
 #[path = "docs/deployed.rs"]
 mod deployed;
+#[path = "docs/image.rs"]
+mod image;
 #[path = "docs/kustomized.rs"]
 mod kustomized;
 

@@ -208,36 +208,6 @@ fn with_nothing_added_the_gateway_is_selected_and_ready() {
     assert_eq!(yaml(held["gateway.yaml"].as_str().expect("a text")), sample);
 }
 
-/// The image is built from what `.dockerignore` lets through: what the Dockerfile copies, and what
-/// the sources include.
-#[test]
-fn the_image_is_built_from_what_is_there() {
-    let (dockerfile, ignore) = (text("Dockerfile"), text(".dockerignore"));
-    let copies = dockerfile.lines().filter_map(|line| line.strip_prefix("COPY "));
-    let sources: Vec<&str> = copies
-        .filter(|line| !line.starts_with("--from"))
-        .flat_map(|line| {
-            line.split(' ').collect::<Vec<_>>().split_last().expect("words").1.to_vec()
-        })
-        .collect();
-    for source in &sources {
-        assert!(root().join(source).exists(), "there is no {source}");
-        assert!(ignore.lines().any(|line| line == format!("!{source}")), "{source} is ignored");
-    }
-    for included in [
-        "config/diolkos.yaml",
-        "config/demo",
-        "config/two-clusters",
-        "src",
-        "Cargo.toml",
-        "Cargo.lock",
-    ] {
-        assert!(sources.contains(&included), "{included} is not copied");
-    }
-    assert!(dockerfile.contains("--profile dist --bin diolkos"));
-    assert!(text("Cargo.toml").contains("\n[profile.dist]\n"));
-}
-
 /// As systemd starts it, and container runtimes that own the pipe themselves: the name
 /// `/dev/stdout`, which is the default path of the access log, cannot be opened there.
 #[test]
