@@ -22,6 +22,7 @@ need ip iproute2
 need dig bind9-dnsutils
 need nft nftables
 need strace strace
+need runc runc
 need perl perl
 need python3 python3
 need go golang-go

@@ -26,6 +26,8 @@ use crate::support::{
     read_to_end, reset, tools,
 };
 
+mod runtime;
+
 /// Larger than the buffers of a connection: what is on its way is spliced.
 const BULK: usize = 8 << 20;
 
