@@ -258,9 +258,11 @@ impl Running {
         self.shared.stop_accepting().await;
     }
 
-    /// From now on for so long, connections are ended at quiet moments. None is cut.
-    pub fn drain(&self, window: Duration) {
-        self.handle().drain(window);
+    /// From now on connections are ended at quiet moments, spread over `window`. None is cut here.
+    /// Where the caller `cuts` what is left then, a long silence in the last third is a quiet
+    /// moment too, whoever spoke last.
+    pub fn drain(&self, window: Duration, cuts: bool) {
+        self.handle().drain(window, cuts);
     }
 
     /// Waits until no connection is live, at most until `deadline`. Gives how many were left.
@@ -341,15 +343,10 @@ impl Handle {
         metrics::register(&self.0, registry, us);
     }
 
-    /// Stops accepting, as [`Running::stop_accepting`].
-    pub async fn stop_accepting(&self) {
-        self.0.stop_accepting().await;
-    }
-
     /// Ends connections at quiet moments, as [`Running::drain`].
-    pub fn drain(&self, window: Duration) {
+    pub fn drain(&self, window: Duration, cuts: bool) {
         for peer in &self.0.peers {
-            let _ = peer.commands.send(Command::Drain(window));
+            let _ = peer.commands.send(Command::Drain { length: window, cuts });
         }
     }
 

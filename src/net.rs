@@ -14,7 +14,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     net::{RecvFlags, SendFlags},
 };
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{io::Interest, net::TcpStream};
 
 use crate::routing::Keepalive;
@@ -71,6 +71,28 @@ pub fn listen_alone(address: SocketAddr) -> io::Result<TcpListener> {
 /// A TCP socket that does not block, by one system call.
 fn fresh(address: SocketAddr) -> io::Result<Socket> {
     Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))
+}
+
+/// From now on nobody begins to connect here: a SYN is dropped as if it were lost, and comes again
+/// in a second. Whoever is connecting already goes on, as does who is connected; that they inherit
+/// the filter harms them nothing, since no SYN comes there.
+///
+/// # Errors
+/// What `setsockopt(2)` says of `SO_ATTACH_FILTER` (socket(7)).
+pub fn drop_newcomers(listener: &TcpListener) -> io::Result<()> {
+    // The filter of a TCP socket sees the TCP header first (RFC 9293 §3.1): its flags are byte 13,
+    // SYN is 2 and ACK is 16.
+    const LOAD_BYTE: u16 = 0x30;
+    const AND: u16 = 0x54;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    SockRef::from(listener).attach_filter(&[
+        SockFilter::new(LOAD_BYTE, 0, 0, 13),
+        SockFilter::new(AND, 0, 0, 16 | 2),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, 2),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ])
 }
 
 /// Accepts one connection, non-blocking and close-on-exec.

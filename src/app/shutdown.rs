@@ -110,7 +110,7 @@ async fn wait_for_the_end(app: &mut App, signals: &mut Signals) {
                         app.status.drain();
                         app.running.stop_accepting().await;
                         // Ends what is quiet, and cuts nothing: the process goes on.
-                        app.running.drain(app.settings.drain.deadline);
+                        app.running.drain(app.settings.drain.deadline, false);
                         tracing::info!(live = app.running.live(), "drained by order: not accepting");
                     }
                     Order::None => {}
@@ -144,7 +144,7 @@ async fn leave(app: &mut App, signals: &mut Signals) {
     }
     tracing::info!(live = app.running.live(), deadline = ?drain.deadline, "leaving: not accepting");
     let begun = Instant::now();
-    app.running.drain(drain.deadline);
+    app.running.drain(drain.deadline, true);
     tokio::select! {
         left = app.running.finished(drain.deadline) => {
             let ended_quietly = app.running.handle().ended(Outcome::QuietDrain);

@@ -169,9 +169,12 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     )
 }
 
-/// Closing a listener resets the clients that wait in it. So the deferring of silent ones is
-/// cleared, and all that come out are served.
+/// Closing a listener resets the clients that wait in it. So nobody else is let in, the deferring
+/// of silent ones is cleared, and all that come out are served.
 async fn accept_the_last(worker: &Rc<Worker>, listener: &TcpListener) {
+    if let Err(error) = net::drop_newcomers(listener) {
+        tracing::debug!(%error, "no filter could be attached: clients that come now may be reset");
+    }
     if let Err(error) = net::sys::set_defer_accept(listener, 0) {
         tracing::debug!(%error, "TCP_DEFER_ACCEPT could not be cleared");
     }
@@ -185,6 +188,8 @@ async fn accept_the_last(worker: &Rc<Worker>, listener: &TcpListener) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    // Those of the last pause.
+    while matches!(accept_batch(worker, listener), Batch::More) {}
 }
 
 /// 10, 20, 40, 80, 100, 100 … ms.

@@ -2,7 +2,7 @@
 //!
 //! A connection is *quiet* when nothing is buffered in either direction, both halves are open, and
 //! either the server spoke last and both sides were idle for a while, as between two requests; or,
-//! late in a drain, both were idle for longer, whoever spoke last. A client that waits for an
+//! late in a drain that cuts what is left, both were idle for longer, whoever spoke last. A client that waits for an
 //! answer is not quiet, and neither is one that closed its half and waits for the rest. What a
 //! server sends in pieces with pauses longer than that cannot be told from a finished answer. Pure:
 //! the time is an argument. Must not know: sockets, or why a connection should end.
@@ -48,12 +48,14 @@ impl QuietConfig {
 pub(super) struct Window {
     pub(super) begun: Instant,
     pub(super) length: Duration,
+    /// What is left after it is cut. Without, nobody has to hurry.
+    pub(super) cuts: bool,
 }
 
 impl Window {
-    /// True in its last third.
+    /// True in its last third, when its end is one for all.
     pub(super) fn is_late(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.begun) >= self.length * 2 / 3
+        self.cuts && now.saturating_duration_since(self.begun) >= self.length * 2 / 3
     }
 
     /// True after it.
@@ -110,7 +112,7 @@ mod tests {
     #[test]
     fn a_thousand_connections_are_spread_over_the_window() {
         let begun = Instant::now();
-        let window = Window { begun, length: Duration::from_secs(20) };
+        let window = Window { begun, length: Duration::from_secs(20), cuts: true };
         let (mut live, mut largest) = (1000_usize, 0);
         for step in 0..190 {
             let quota = window.quota(live, STEP, begun + STEP * step);
@@ -124,7 +126,7 @@ mod tests {
     #[test]
     fn what_is_quiet_late_still_finds_room() {
         let begun = Instant::now();
-        let window = Window { begun, length: Duration::from_secs(20) };
+        let window = Window { begun, length: Duration::from_secs(20), cuts: true };
         assert_eq!(window.quota(1000, STEP, begun + Duration::from_millis(18_800)), 500);
         assert_eq!(window.quota(1000, STEP, begun + Duration::from_secs(30)), 1000);
         assert_eq!(window.quota(0, STEP, begun), 1);
@@ -133,9 +135,11 @@ mod tests {
     #[test]
     fn a_window_has_a_last_third_and_an_end() {
         let begun = Instant::now();
-        let window = Window { begun, length: Duration::from_secs(9) };
+        let window = Window { begun, length: Duration::from_secs(9), cuts: true };
         let at = |s| begun + Duration::from_secs(s);
         assert!(!window.is_late(at(5)) && window.is_late(at(6)));
         assert!(!window.is_over(at(8)) && window.is_over(at(9)));
+        let window = Window { cuts: false, ..window };
+        assert!(!window.is_late(at(6)) && !window.is_late(at(60)), "nobody is cut at its end");
     }
 }

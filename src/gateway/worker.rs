@@ -114,7 +114,7 @@ pub(super) enum Command {
     /// Stop accepting; the sender is dropped when the last waiting socket was taken.
     StopAccepting(tokio::sync::oneshot::Sender<()>),
     /// End connections at quiet moments over so long a time.
-    Drain(Duration),
+    Drain { length: Duration, cuts: bool },
     /// Describe the live connections.
     List(tokio::sync::oneshot::Sender<Vec<ConnectionView>>),
     /// End every connection and then the thread.
@@ -201,8 +201,8 @@ impl Worker {
                         while accepting.join_next().await.is_some() {}
                         drop(done);
                     }
-                    Some(Command::Drain(length)) => {
-                        self.draining.set(Some(Window { begun: Instant::now(), length }));
+                    Some(Command::Drain { length, cuts }) => {
+                        self.draining.set(Some(Window { begun: Instant::now(), length, cuts }));
                     }
                     Some(Command::List(reply)) => {
                         let _ = reply.send(self.list());
@@ -294,6 +294,7 @@ impl Worker {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, "socket could not be registered; it is closed");
+                self.shared.metrics.accept_failed();
                 self.me().live.fetch_sub(1, Ordering::Relaxed);
                 self.shared.admission.leave();
                 return;

@@ -3,7 +3,10 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -56,7 +59,7 @@ fn is_open(stream: &TcpStream) -> bool {
 fn shut_down(world: &mut World, deadline: Duration) -> Duration {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let begun = Instant::now();
-    world.running().drain(deadline);
+    world.running().drain(deadline, true);
     runtime.expect("a runtime").block_on(world.running().finished(deadline));
     let waited = begun.elapsed();
     world.stop();
@@ -176,6 +179,58 @@ fn in_the_last_third_a_long_silence_is_enough_whoever_spoke() {
     assert_eq!(world.handle().ended(QuietDrain), 1);
 }
 
+/// As an order to drain does, after which the process goes on.
+#[test]
+fn whoever_waits_for_an_answer_may_wait_on_where_nobody_is_cut_in_the_end() {
+    let pod = Pod::new();
+    let world = World::start(&[pod.address], |config| {
+        config.leave.quiet.idle = IDLE;
+        config.leave.quiet.late_idle = IDLE;
+    });
+    let (mut waiting, mut server) = relayed(&world, &pod);
+    waiting.write_all(b"a question").expect("write");
+    server.read_exact(&mut [0; 10]).expect("read");
+    let window = Duration::from_secs(1);
+    let begun = Instant::now();
+    world.running().drain(window, false);
+    // Others are ended as ever, also when the window is over.
+    while begun.elapsed() < window * 3 {
+        let (mut quiet, _server) = relayed(&world, &pod);
+        ends_by_fin(&mut quiet);
+    }
+    server.write_all(b"an answer").expect("write");
+    waiting.read_exact(&mut [0; 9]).expect("the answer");
+    ends_by_fin(&mut waiting);
+}
+
+/// Whoever is connecting while the listeners close is served or never was connected.
+#[test]
+fn the_end_of_accepting_resets_nobody() {
+    for _ in 0..3 {
+        let mut world = World::start(&[Pod::closed()], |config| config.workers = 2);
+        let address = world.address;
+        let served = AtomicUsize::new(0);
+        let client = || {
+            loop {
+                let Ok(mut client) = TcpStream::connect_timeout(&address, PATIENCE) else {
+                    return;
+                };
+                client.set_read_timeout(Some(PATIENCE)).expect("timeout");
+                client.write_all(HELLO).expect("whoever is connected is listened to");
+                let (answer, in_order) = read_to_end(&mut client);
+                assert!(!answer.is_empty() && in_order, "{answer:?}, {in_order}");
+                served.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..8).map(|_| scope.spawn(client)).collect();
+            eventually("steady arrivals", || (served.load(Ordering::Relaxed) > 100).then_some(()));
+            world.stop_accepting();
+            clients.into_iter().for_each(|client| client.join().expect("nobody is reset"));
+        });
+    }
+}
+
 /// Requests with pauses below the idle time, answered late: none may be lost.
 #[test]
 fn a_client_that_asks_and_is_answered_loses_nothing_while_others_leave() {
@@ -232,7 +287,7 @@ fn the_most_idle_end_first_and_they_are_spread_over_the_window() {
     }
     let window = Duration::from_secs(4);
     let begun = Instant::now();
-    world.running().drain(window);
+    world.running().drain(window, true);
     let ended: Vec<Duration> = thread::scope(|scope| {
         let wait = |(mut client, server): (TcpStream, TcpStream)| {
             scope.spawn(move || {

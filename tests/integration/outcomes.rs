@@ -232,7 +232,7 @@ fn produce(outcome: Outcome, format: Format) -> Scene {
                 config.leave.quiet.idle = Duration::from_millis(200);
             });
             let (mut client, mut server) = scene.relayed();
-            scene.world.running().drain(Duration::from_secs(20));
+            scene.world.running().drain(Duration::from_secs(20), true);
             assert_eq!(read_to_end(&mut client), (vec![], true), "by FIN");
             assert_eq!(read_to_end(&mut server), (vec![], true), "by FIN");
             scene

@@ -116,6 +116,12 @@ impl World {
         self.running.as_ref().expect("running")
     }
 
+    /// As the first step of leaving.
+    pub fn stop_accepting(&mut self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(self.running.as_mut().expect("running").stop_accepting());
+    }
+
     /// Connects and sends the hello.
     pub fn dial(&self) -> TcpStream {
         let mut client = TcpStream::connect(self.address).expect("connect");

@@ -135,7 +135,7 @@ fn part_with(worker: &Worker, gone: Members, now: Instant) {
                 by_window.entry(begun).or_default().push(connection);
             }
             for (begun, members) in by_window {
-                let window = Window { begun, length: config.window };
+                let window = Window { begun, length: config.window, cuts: true };
                 if window.is_over(now) {
                     members.iter().for_each(|c| c.signal(Signal::Cut(Outcome::EndpointRemoved)));
                     continue;
