@@ -81,7 +81,7 @@ impl Court<'_> {
     }
 }
 
-/// True for what is missing here and not there: ports, descriptors, memory, permission.
+/// True for what is missing here and not there: ports, descriptors, watches, memory, permission.
 fn is_ours(error: &io::Error) -> bool {
     let Some(errno) = Errno::from_io_error(error) else { return false };
     matches!(
@@ -91,6 +91,8 @@ fn is_ours(error: &io::Error) -> bool {
             | Errno::NFILE
             | Errno::NOBUFS
             | Errno::NOMEM
+            // `fs.epoll.max_user_watches`.
+            | Errno::NOSPC
             | Errno::PERM
             | Errno::ACCESS
             | Errno::AFNOSUPPORT
@@ -108,6 +110,7 @@ mod tests {
         };
         check(Errno::ADDRNOTAVAIL, true);
         check(Errno::MFILE, true);
+        check(Errno::NOSPC, true);
         check(Errno::CONNREFUSED, false);
         check(Errno::HOSTUNREACH, false);
         check(Errno::TIMEDOUT, false);
