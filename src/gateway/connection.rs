@@ -203,6 +203,8 @@ async fn turn_away(worker: &Worker, report: &mut Report, end: End) {
         End::Alerted(alert) => {
             let description = alert.get(6).copied().unwrap_or_default();
             connection.handshake.set(Some(HandshakeEnd::Alert(Side::Upstream, description)));
+            // The endpoint's word, unlike one of ours.
+            connection.note_delivered(Side::Downstream, alert.len());
             report.end(Outcome::FirstFlightFailed);
             refuse(worker, &connection.downstream, Some(alert)).await;
         }

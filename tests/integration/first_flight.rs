@@ -9,9 +9,11 @@ use std::{
 };
 
 use diolkos::{
-    gateway::{Config, outcome::Outcome},
+    gateway::{AccessLogConfig, Config, Format, LogTo, outcome::Outcome},
     routing::{Balance, Policy},
 };
+
+use tokio::sync::mpsc::unbounded_channel;
 
 use crate::support::{
     HELLO, Pod, World, eventually, hello::Hello, pattern, read_to_end, reset, table_of,
@@ -162,7 +164,10 @@ fn an_alert_is_the_answer_when_the_next_endpoint_has_none() {
         let (a, b) = (Pod::new(), Pod::new());
         let b_address = if end.is_some() { b.address } else { Pod::closed() };
         let policy = Policy { balance: Balance::RoundRobin, ..Policy::default() };
-        let world = World::serve(table_of(&[a.address, b_address], policy), |_| {});
+        let (lines, mut log) = unbounded_channel();
+        let world = World::serve(table_of(&[a.address, b_address], policy), |config| {
+            config.access_log = AccessLogConfig { format: Format::Json, to: LogTo::Lines(lines) };
+        });
         let mut client = world.dial();
         let (mut first, other) = asked_first(&a, &b, HELLO);
         first.write_all(&alert(46)).expect("write");
@@ -170,6 +175,8 @@ fn an_alert_is_the_answer_when_the_next_endpoint_has_none() {
             end(other.accept());
         }
         assert_eq!(read_to_end(&mut client), (alert(46).to_vec(), true));
+        let line = log.blocking_recv().expect("a line");
+        assert!(line.contains("\"bytes_sent\":7,"), "{line}");
     }
 }
 
