@@ -1,6 +1,6 @@
 //! One line for each connection, in Istio's text or JSON format, written by a thread of its own.
 //!
-//! The data path never waits for a log: a full queue drops the line and counts it. Bytes from the
+//! The data path never waits for a log: a full queue or disk drops the line and counts it. Bytes from the
 //! network are escaped here and nowhere else. Must not know: how a connection was served.
 
 use std::{
@@ -150,9 +150,10 @@ impl AccessLog {
         };
         let file = open(path)?;
         let (queue, lines) = sync_channel(QUEUE_LINES);
-        std::thread::Builder::new()
-            .name("access-log".into())
-            .spawn(move || write_all(&lines, io::BufWriter::new(file)))?;
+        std::thread::Builder::new().name("access-log".into()).spawn({
+            let dropped = Arc::clone(&dropped);
+            move || write_all(&lines, io::BufWriter::new(file), &dropped)
+        })?;
         Ok(Self { format: config.format, queue: Queue::Writer(queue), dropped })
     }
 
@@ -193,18 +194,30 @@ impl AccessLog {
     }
 }
 
-/// Writes until every sender is gone; flushes when the queue is empty.
-fn write_all(entries: &Receiver<Entry>, mut file: impl Write) {
+/// Writes until every sender is gone; flushes when the queue is empty. A disk that is full loses
+/// lines, not connections: they are counted, and it is said once.
+fn write_all(entries: &Receiver<Entry>, mut file: impl Write, dropped: &AtomicU64) {
+    let mut fails = false;
     while let Ok(first) = entries.recv() {
         let mut flushed = Vec::new();
         for entry in std::iter::once(first).chain(entries.try_iter()) {
             match entry {
-                // A disk that is full loses lines, not connections.
-                Entry::Line(line) => drop(file.write_all(line.as_bytes())),
+                Entry::Line(line) => {
+                    if file.write_all(line.as_bytes()).is_err() {
+                        dropped.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
                 Entry::Flush(done) => flushed.push(done),
             }
         }
-        let _ = file.flush();
+        match file.flush() {
+            Ok(()) => fails = false,
+            Err(error) if !fails => {
+                fails = true;
+                tracing::warn!(%error, "access log cannot be written: lines are dropped and counted");
+            }
+            Err(_) => {}
+        }
         for done in flushed {
             let _ = done.send(());
         }
@@ -300,5 +313,25 @@ mod tests {
         let log = AccessLog { format: Format::Text, queue: Queue::Writer(queue), dropped };
         log.write(&text::tests::line());
         assert_eq!(log.dropped(), 1);
+    }
+
+    #[test]
+    fn a_full_disk_drops_lines_and_counts_them() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+        }
+        let (queue, lines) = sync_channel(9);
+        (0..9).for_each(|_| queue.send(Entry::Line("x".repeat(100))).unwrap());
+        drop(queue);
+        let dropped = AtomicU64::new(0);
+        // Two lines wait in the buffer until there is room.
+        write_all(&lines, io::BufWriter::with_capacity(250, Full), &dropped);
+        assert_eq!(dropped.into_inner(), 7);
     }
 }

@@ -118,7 +118,7 @@ metrics! {
     ACCEPTED "diolkos_accepted_total" Counter Count
         &[], "Connections accepted from the listeners";
     ACCEPT_ERRORS "diolkos_accept_errors_total" Counter Count
-        &[], "Errors of accept, other than a peer that had gone";
+        &[], "Errors of accept, other than a peer that had gone, and sockets that could not be watched";
     ACCEPT_PAUSES "diolkos_accept_pauses_total" Counter Count
         &[], "Times that accepting stopped because a limit was reached";
     HANDED_OVER "diolkos_handed_over_total" Counter Count
@@ -227,7 +227,7 @@ metrics! {
     PANICS "diolkos_panics_total" Counter Count
         &[], "Panics, each of which cost one connection";
     LOG_LINES_DROPPED "diolkos_log_lines_dropped_total" Counter Count
-        &[], "Access-log lines dropped because their reader was too slow";
+        &[], "Access-log lines dropped because their reader was too slow or the disk full";
 
     PROCESS_CPU_SECONDS "process_cpu_seconds_total" Counter Seconds
         &[], "User and system time that the process took";
