@@ -78,7 +78,8 @@ fn fresh(address: SocketAddr) -> io::Result<Socket> {
 /// the filter harms them nothing, since no SYN comes there.
 ///
 /// # Errors
-/// What `setsockopt(2)` says of `SO_ATTACH_FILTER` (socket(7)).
+/// What `setsockopt(2)` says of `SO_ATTACH_FILTER` (socket(7)): some kernels want `CAP_NET_ADMIN`
+/// for it (seen with a 6.18).
 pub fn drop_newcomers(listener: &TcpListener) -> io::Result<()> {
     // The filter of a TCP socket sees the TCP header first (RFC 9293 §3.1): its flags are byte 13,
     // SYN is 2 and ACK is 16.

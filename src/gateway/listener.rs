@@ -169,8 +169,11 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     )
 }
 
-/// Closing a listener resets the clients that wait in it. So nobody else is let in, the deferring
-/// of silent ones is cleared, and all that come out are served.
+/// Closing a listener resets the clients that wait in it and those that are about to. So nobody
+/// else is let in, the deferring of silent ones is cleared, and all that come out are served.
+///
+/// Where newcomers cannot be kept out, and keep coming, those who connect in the last round trip
+/// are reset: that is for the load balancer to prevent, in the pause before.
 async fn accept_the_last(worker: &Rc<Worker>, listener: &TcpListener) {
     if let Err(error) = net::drop_newcomers(listener) {
         tracing::debug!(%error, "no filter could be attached: clients that come now may be reset");
