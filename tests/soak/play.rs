@@ -244,10 +244,7 @@ async fn end(stream: &mut Stream, side: Side, end: End) -> Result<(), Wrong> {
             stream.say(more).await?;
             stream.fin().await
         }
-        End::Reset(who) if who == side => {
-            stream.acknowledged().await?;
-            stream.reset()
-        }
+        End::Reset(who) if who == side => stream.reset(),
         End::Reset(_) => stream.hear_reset().await,
         End::Abort(who, more) if who == side => {
             stream.hear(more / 2).await?;

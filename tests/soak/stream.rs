@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use diolkos::net::sys::unacknowledged;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -127,16 +126,6 @@ impl Stream {
             Err(e) if is_reset(&e) => Ok(()),
             Err(e) => Err(format!("no RST: {e}")),
         }
-    }
-
-    /// What was said has reached the other end's kernel. A byte that has not, lost on the way or
-    /// overtaken there by the RST (softirqs of two processors), is nobody's to deliver.
-    pub async fn acknowledged(&self) -> Result<(), Wrong> {
-        let left = || unacknowledged(&self.tcp).map_err(|e| format!("SIOCOUTQ: {e}"));
-        while left()? > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        Ok(())
     }
 
     /// Closes by RST.
