@@ -12,7 +12,6 @@ use diolkos::{
     gateway::{AccessLogConfig, Config, Format, LogTo, outcome::Outcome},
     routing::{Balance, Policy},
 };
-
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::support::{
