@@ -229,6 +229,14 @@ pub fn recv_now(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(n)
 }
 
+/// Writes at once, without asking the reactor whether there is room.
+///
+/// # Errors
+/// `WouldBlock`, also while the socket is still connecting, or what `send(2)` says.
+pub fn send_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    send(stream, bytes)
+}
+
 /// As [`poll_recv`], when the reactor may have missed something.
 pub fn poll_recv_unheard(
     stream: &TcpStream,

@@ -222,7 +222,12 @@ pub(super) async fn connect(
             let written = written?;
             Ok((stream, written))
         }
-        Err(_) => Err(DialError::Timeout),
+        // Behind a standstill a timer may be heard before the sockets are, of which the reactor
+        // takes 1,024 at a time.
+        Err(_) => match net::send_now(&stream, first) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(DialError::Timeout),
+            written => Ok((stream, written?)),
+        },
     }
 }
 

@@ -9,7 +9,9 @@
 //! held back to stay replayable. Must not know: how an endpoint is picked.
 
 use std::{
+    future::poll_fn,
     io,
+    pin::pin,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -22,7 +24,7 @@ use super::{
     outcome::Outcome,
     registry::Connection,
     relay::{Opening, machine::Side},
-    worker::Worker,
+    worker::{TICK, Worker},
 };
 use crate::net;
 
@@ -168,12 +170,21 @@ impl FirstFlight {
         if !self.is_replayable() {
             return Answer::Settled(self.opening(&attempt));
         }
-        let answer = std::future::poll_fn(|context| {
+        let mut answer = pin!(poll_fn(|context| {
             self.poll_answer(worker, connection, upstream, &mut attempt, context)
-        });
+        }));
         let limits = connection.limits();
         let settle = limits.idle_timeout.map_or(SETTLE_AFTER, |idle| idle.min(SETTLE_AFTER));
-        match tokio::time::timeout(patience.unwrap_or(settle), answer).await {
+        let mut left = patience.unwrap_or(settle);
+        let answer = loop {
+            match tokio::time::timeout(left, &mut answer).await {
+                // Behind a standstill a timer may be heard before the sockets are, of which the
+                // reactor takes 1,024 at a time: this one is about to be.
+                Err(_) if net::has_unread(upstream) => left = TICK,
+                answer => break answer,
+            }
+        };
+        match answer {
             Ok(answer) => answer,
             Err(_) if patience.is_some() && attempt.heard.is_empty() => {
                 Answer::Failed(Failure::Silent, self.opening(&attempt))

@@ -10,6 +10,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use tokio::net::TcpStream;
@@ -107,7 +108,11 @@ impl Relay {
             Some(Signal::Leave(outcome)) if self.is_quiet() => {
                 return Poll::Ready(RelayEnd::Left(outcome));
             }
-            Some(Signal::Lost(side, loss)) => self.note(Event::Lost(side, loss)),
+            Some(Signal::Lost(side, loss)) => {
+                self.note(Event::Lost(side, loss));
+                // What it had sent may not have been heard of either.
+                self.hand(Flow(side)).unheard = true;
+            }
             Some(Signal::Unheard) => (self.up.unheard, self.down.unheard) = (true, true),
             Some(Signal::Look | Signal::Leave(_) | Signal::End(_)) | None => {}
         }
@@ -348,8 +353,11 @@ impl Relay {
     }
 
     fn note(&mut self, event: Event) {
-        let now = self.worker.now();
         let was_losing = self.machine.is_losing();
+        // The worker's clock stands still with the worker: by it, the linger of a loss could be over
+        // before it began.
+        let is_losing = was_losing || matches!(event, Event::Lost(..));
+        let now = if is_losing { Instant::now() } else { self.worker.now() };
         self.machine.on(event, now);
         if self.machine.is_losing() && !was_losing {
             self.look_after_linger();

@@ -99,7 +99,7 @@ struct Reader {
 type Heard = Result<Box<ClientHello>, Outcome>;
 
 impl Reader {
-    /// Takes what has come before anybody watched the socket.
+    /// Takes what has come and nobody told us of.
     fn read_now(&mut self, worker: &Worker, report: &mut Report) -> Poll<Heard> {
         let connection = Rc::clone(report.connection());
         let mut scratch = worker.scratch();
@@ -123,6 +123,13 @@ impl Reader {
         let connection = Rc::clone(report.connection());
         loop {
             if let Some(outcome) = told(&connection, context) {
+                // Whose hello is here is not late: when the process stood still, the timer may be
+                // heard before the socket is.
+                if outcome == Outcome::HelloTimeout
+                    && let Poll::Ready(heard) = self.read_now(worker, report)
+                {
+                    return Poll::Ready(heard);
+                }
                 return Poll::Ready(Err(outcome));
             }
             let mut scratch = worker.scratch();

@@ -234,6 +234,11 @@ impl Pod {
         pod
     }
 
+    /// From now on one that was unreachable answers.
+    pub fn hears_again(&self) {
+        socket2::SockRef::from(&self.listener).detach_filter().expect("no filter");
+    }
+
     /// An address at which nobody listens, which answers with RST.
     pub fn closed() -> SocketAddr {
         Self::new().address

@@ -17,7 +17,7 @@ use crate::support::{
     hello::Hello,
     mesh::{Files, Service, gateway},
     process::Process,
-    read_to_end, tools,
+    read_to_end, reset, tools,
 };
 
 fn mesh(pod: &Pod) -> (Files, Service) {
@@ -33,6 +33,45 @@ fn served(process: &Process, pod: &Pod, bar: &Service) -> (TcpStream, TcpStream)
     server.write_all(b"x").expect("write");
     client.read_exact(&mut [0]).expect("served");
     (client, server)
+}
+
+/// Fills the way to somebody who does not read. Gives how much went in.
+fn fill(mut writer: &TcpStream) -> usize {
+    writer.set_nonblocking(true).expect("nonblocking");
+    let mut sent = 0;
+    eventually("the way is full", || {
+        let before = sent;
+        while let Ok(n) = writer.write(&[7; 64 * 1024]) {
+            sent += n;
+        }
+        for_a_while(Duration::from_millis(50));
+        (before == sent && sent > 0).then_some(())
+    });
+    sent
+}
+
+/// Returns when the process stands still.
+fn stop(process: &Process) {
+    process.signal(Signal::STOP);
+    eventually("it stands still", || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).expect("a process");
+        stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")).then_some(())
+    });
+}
+
+/// Both ends of so many connections that the gateway's reactor, which hears of 1,024 sockets at a
+/// time, hears of all of them and of its timers before it hears of whoever speaks after them.
+struct Crowd(Vec<(TcpStream, TcpStream)>);
+
+impl Crowd {
+    fn of(process: &Process, pod: &Pod, bar: &Service) -> Self {
+        Self((0..600).map(|_| served(process, pod, bar)).collect())
+    }
+
+    fn speaks(&mut self) {
+        let ends = self.0.iter_mut().flat_map(|(client, server)| [client, server]);
+        ends.for_each(|end| end.write_all(b"c").expect("write"));
+    }
 }
 
 /// Waits for so long, which is what the test is about.
@@ -118,7 +157,7 @@ fn a_process_that_stood_still_goes_on_where_it_was() {
     let settings = ["sniff.timeout=1s", "relay.idle_timeout=30s", "gateway.workers=1"];
     let process = Process::start(files.path(), &settings);
     let (mut client, mut server) = served(&process, &pod, &bar);
-    process.signal(Signal::STOP);
+    stop(&process);
     // Whole, but not read before its time was over.
     let mut newcomer = process.ask(&bar.key());
     server.write_all(b"meanwhile").expect("write");
@@ -129,6 +168,73 @@ fn a_process_that_stood_still_goes_on_where_it_was() {
     newcomer.read_exact(&mut [0]).expect("served, late");
     client.read_exact(&mut [0; 9]).expect("not ended");
     drop(served(&process, &pod, &bar));
+}
+
+/// The rest of a hello, an endpoint's first byte and the end of a TCP handshake.
+#[test]
+fn what_came_while_the_process_stood_still_is_not_late() {
+    let (pod, other, far) = (Pod::new(), Pod::new(), Pod::unreachable());
+    let (files, bar) = mesh(&pod);
+    // A silent endpoint is left only for another one.
+    let two = Service::new("two", &[pod.address, other.address]);
+    files.write("two.yaml", &two.yaml());
+    let remote = Service::new("remote", &[far.address]);
+    let in_a_second = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+                       metadata: {name: remote, namespace: ns2}\nspec:\n  \
+                       host: remote.ns2.svc.cluster.local\n  \
+                       trafficPolicy: {connectionPool: {tcp: {connectTimeout: 1s}}}\n";
+    files.write("remote.yaml", &format!("{}---\n{in_a_second}", remote.yaml()));
+    let timeouts = ["sniff.timeout=1s", "first_flight.server_hello_timeout=1s"];
+    let process = Process::start(files.path(), &[&timeouts[..], &["gateway.workers=1"]].concat());
+    let mut crowd = Crowd::of(&process, &pod, &bar);
+    let asks = |service: &Service| Hello::new(&service.key()).wire();
+
+    let hello = asks(&bar);
+    let (begun, rest) = hello.split_at(20);
+    let mut slow = process.send(begun);
+    let mut asking = process.ask(&two.key());
+    let asked = || [&pod, &other].into_iter().find_map(Pod::waiting);
+    let mut asked = eventually("one of the two is asked", asked);
+    let mut dialling = process.ask(&remote.key());
+    let all = |active: f64| (active == 603.0).then_some(());
+    let active = || process.sample("diolkos_connections_active");
+    eventually("it has all of them", || active().and_then(all));
+    stop(&process);
+    crowd.speaks();
+    slow.write_all(rest).expect("write");
+    asked.write_all(b"x").expect("write");
+    // Its SYN comes again one second after the first.
+    far.hears_again();
+    for_a_while(Duration::from_millis(1500));
+    process.signal(Signal::CONT);
+
+    pod.accept_hello(&asks(&bar)).write_all(b"x").expect("write");
+    slow.read_exact(&mut [0]).expect("served");
+    asking.read_exact(&mut [0]).expect("served");
+    far.accept_hello(&asks(&remote)).write_all(b"x").expect("write");
+    dialling.read_exact(&mut [0]).expect("served");
+    assert_eq!(process.sample("diolkos_replays_total"), Some(0.0));
+}
+
+/// The time that bytes have to be delivered before a reset is passed on begins when the process goes
+/// on, not when it stopped.
+#[test]
+fn what_an_endpoint_said_before_it_reset_is_delivered_by_a_process_that_stood_still() {
+    let pod = Pod::new();
+    let (files, bar) = mesh(&pod);
+    let process = Process::start(files.path(), &["gateway.workers=1"]);
+    let (mut client, server) = served(&process, &pod, &bar);
+    let sent = fill(&server);
+    stop(&process);
+    client.write_all(b"more").expect("write");
+    let said = sent - diolkos::net::sys::unacknowledged(&server).expect("a count");
+    reset(server);
+    for_a_while(Duration::from_secs(3));
+    process.signal(Signal::CONT);
+    // Long enough for the gateway to look at its clock, and within what it owes a slow reader.
+    for_a_while(Duration::from_millis(700));
+    let (heard, fin) = read_to_end(&mut client);
+    assert_eq!((heard.len(), fin), (said, false), "{sent} bytes were sent");
 }
 
 #[test]
