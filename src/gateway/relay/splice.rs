@@ -34,7 +34,7 @@ pub(super) fn poll_fill(
             let into = pipe.write_end()?;
             let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
             let n = rustix::io::retry_on_intr(|| splice(source, None, into, None, CALL_MAX, flags));
-            Ok((n != Ok(0) || !has_more(source)).then_some(n?))
+            Ok(if n? == 0 && has_more(source)? { None } else { Some(n?) })
         };
         match source.try_io(Interest::READABLE, call) {
             Ok(n) => {
@@ -49,9 +49,14 @@ pub(super) fn poll_fill(
 
 /// Whether there are bytes where splice says that the stream has ended: before urgent ones, with
 /// the FIN behind them, it says so too.
-fn has_more(source: &TcpStream) -> bool {
+fn has_more(source: &TcpStream) -> Result<bool, Errno> {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    rustix::io::retry_on_intr(|| recv(source, &mut [0_u8], flags)).is_ok_and(|(n, _)| n > 0)
+    match rustix::io::retry_on_intr(|| recv(source, &mut [0_u8], flags)) {
+        Ok((n, _)) => Ok(n > 0),
+        Err(Errno::AGAIN) => Ok(false),
+        // A reset is told once, and here it was.
+        Err(error) => Err(error),
+    }
 }
 
 /// Moves bytes from the pipe, which holds some, into the socket. `unheard`: there may be room that
@@ -62,15 +67,22 @@ pub(super) fn poll_drain(
     pipe: &mut Pipe,
     unheard: bool,
 ) -> Poll<io::Result<usize>> {
-    let call = |pipe: &Pipe| {
+    let call = |pipe: &Pipe| -> io::Result<usize> {
         let from = pipe.read_end()?;
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         let held = pipe.held();
         Ok(rustix::io::retry_on_intr(|| splice(from, None, sink, None, held, flags))?)
     };
-    if unheard && let Ok(n) = call(pipe) {
-        pipe.emptied(n);
-        return Poll::Ready(Ok(n));
+    if unheard {
+        match call(pipe) {
+            Ok(n) => {
+                pipe.emptied(n);
+                return Poll::Ready(Ok(n));
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            // A reset is told once: what is dropped here would look like a FIN to the next read.
+            Err(e) => return Poll::Ready(Err(e)),
+        }
     }
     loop {
         ready!(sink.poll_write_ready(context))?;
@@ -91,4 +103,34 @@ pub(super) fn poll_drain(
 pub(super) fn is_unsupported(error: &io::Error) -> bool {
     let Some(errno) = Errno::from_io_error(error) else { return false };
     matches!(errno, Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::NOMEM)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{rc::Rc, sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::gateway::relay::pipes::{PipeBudget, PipePool};
+
+    #[test]
+    fn a_reset_that_the_reactor_has_not_heard_of_is_told() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let ours = std::net::TcpStream::connect(listener.local_addr().expect("address"));
+        let ours = ours.expect("connect");
+        let (theirs, _) = listener.accept().expect("accept");
+        ours.set_nonblocking(true).expect("nonblocking");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+        let runtime = runtime.expect("a runtime");
+        let _entered = runtime.enter();
+        let ours = TcpStream::from_std(ours).expect("a stream");
+        let pool = Rc::new(PipePool::new(Arc::new(PipeBudget::new(1))));
+        let mut pipe = pool.borrow().expect("a pipe");
+        let written = rustix::io::write(pipe.write_end().expect("an end"), b"byte");
+        pipe.filled(written.expect("room for it"));
+        socket2::SockRef::from(&theirs).set_linger(Some(Duration::ZERO)).expect("linger");
+        drop(theirs);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let told = poll_drain(&ours, &mut context, &mut pipe, true);
+        assert!(matches!(told, Poll::Ready(Err(_))), "{told:?}");
+    }
 }
