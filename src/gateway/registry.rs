@@ -74,10 +74,9 @@ pub(super) enum Signal {
     Leave(Outcome),
     /// The sweep found this side gone.
     Lost(Side, Loss),
-    /// Time has passed that matters to you.
+    /// Look at your sockets yourself: bytes wait to be read, or there is room for some, that you may
+    /// not have heard of; or time has passed that matters to you.
     Look,
-    /// Bytes wait to be read, or there is room for some, that you may not have heard of.
-    Unheard,
 }
 
 /// What keeps a relay from going on, for the sweep to look at.

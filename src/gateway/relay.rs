@@ -110,11 +110,10 @@ impl Relay {
             }
             Some(Signal::Lost(side, loss)) => {
                 self.note(Event::Lost(side, loss));
-                // What it had sent may not have been heard of either.
-                self.hand(Flow(side)).unheard = true;
+                self.look();
             }
-            Some(Signal::Unheard) => (self.up.unheard, self.down.unheard) = (true, true),
-            Some(Signal::Look | Signal::Leave(_) | Signal::End(_)) | None => {}
+            Some(Signal::Look) => self.look(),
+            Some(Signal::Leave(_) | Signal::End(_)) | None => {}
         }
         let connection = Rc::clone(&self.connection);
         let Some(served) = connection.served.get() else {
@@ -368,6 +367,11 @@ impl Relay {
             (Some(watch), Event::Lost(side, loss)) => watch.end(side, Some(loss), now),
             (Some(_), _) => {}
         }
+    }
+
+    /// Asks the sockets next, and not the reactor.
+    fn look(&mut self) {
+        (self.up.unheard, self.down.unheard) = (true, true);
     }
 
     fn hand(&mut self, flow: Flow) -> &mut Hand {

@@ -101,7 +101,10 @@ fn look(worker: &Worker, connection: &Connection, served: &Served, times: Times)
         report::publish(connection, &served.series);
     }
     if let Some(outcome) = judge(connection.accepted, seen, limits, now) {
-        connection.signal(Signal::End(outcome));
+        // Bytes that came while the process stood still may not have been heard of.
+        let is_idle = outcome == Outcome::IdleTimeout;
+        let speaks = is_idle && is_unread(connection, served);
+        connection.signal(if speaks { Signal::Look } else { Signal::End(outcome) });
         return;
     }
     let stuck = connection.stuck();
@@ -118,7 +121,7 @@ fn look(worker: &Worker, connection: &Connection, served: &Served, times: Times)
     }
     let stopped_now = seen.last_progress == times.before;
     if stopped_now && is_unread(connection, served) || has_room(connection, served) {
-        connection.signal(Signal::Unheard);
+        connection.signal(Signal::Look);
     }
     // A reset of a side that nobody reads from.
     for (unread, side, stream) in [

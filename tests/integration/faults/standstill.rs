@@ -26,6 +26,17 @@ fn mesh(pod: &Pod) -> (Files, Service) {
     (Files::with(&files), bar)
 }
 
+/// The service, and a DestinationRule with this in its connection pool.
+fn with_rule(service: &Service, tcp: &str) -> String {
+    let (text, name) = (service.yaml(), &service.name);
+    format!(
+        "{text}---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+         metadata: {{name: {name}, namespace: ns2}}\nspec:\n  \
+         host: {name}.ns2.svc.cluster.local\n  \
+         trafficPolicy: {{connectionPool: {{tcp: {{{tcp}}}}}}}\n"
+    )
+}
+
 /// A connection on which a byte came back.
 fn served(process: &Process, pod: &Pod, bar: &Service) -> (TcpStream, TcpStream) {
     let mut client = process.ask(&bar.key());
@@ -179,11 +190,7 @@ fn what_came_while_the_process_stood_still_is_not_late() {
     let two = Service::new("two", &[pod.address, other.address]);
     files.write("two.yaml", &two.yaml());
     let remote = Service::new("remote", &[far.address]);
-    let in_a_second = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
-                       metadata: {name: remote, namespace: ns2}\nspec:\n  \
-                       host: remote.ns2.svc.cluster.local\n  \
-                       trafficPolicy: {connectionPool: {tcp: {connectTimeout: 1s}}}\n";
-    files.write("remote.yaml", &format!("{}---\n{in_a_second}", remote.yaml()));
+    files.write("remote.yaml", &with_rule(&remote, "connectTimeout: 1s"));
     let timeouts = ["sniff.timeout=1s", "first_flight.server_hello_timeout=1s"];
     let process = Process::start(files.path(), &[&timeouts[..], &["gateway.workers=1"]].concat());
     let mut crowd = Crowd::of(&process, &pod, &bar);
@@ -216,25 +223,65 @@ fn what_came_while_the_process_stood_still_is_not_late() {
     assert_eq!(process.sample("diolkos_replays_total"), Some(0.0));
 }
 
-/// The time that bytes have to be delivered before a reset is passed on begins when the process goes
-/// on, not when it stopped.
+#[test]
+fn what_came_while_the_process_stood_still_ends_idleness() {
+    let pod = Pod::new();
+    let (files, bar) = mesh(&pod);
+    let brief = Service::new("brief", &[pod.address]);
+    files.write("brief.yaml", &with_rule(&brief, "idleTimeout: 1s"));
+    let process = Process::start(files.path(), &["gateway.workers=1"]);
+    let mut crowd = Crowd::of(&process, &pod, &bar);
+    // Each tick looks at one connection in five, ten times a second.
+    let mut live: Vec<_> = (0..10).map(|_| served(&process, &pod, &brief)).collect();
+    for_a_while(Duration::from_millis(600));
+    stop(&process);
+    crowd.speaks();
+    live.iter_mut().for_each(|(_, server)| server.write_all(b"x").expect("write"));
+    for_a_while(Duration::from_millis(1500));
+    process.signal(Signal::CONT);
+    for (client, server) in &mut live {
+        client.read_exact(&mut [0]).expect("what was said meanwhile");
+        client.write_all(b"y").expect("write");
+        server.read_exact(&mut [0]).expect("it is not ended");
+    }
+}
+
+/// Whoever reads meanwhile has all of the linger from when the process goes on.
 #[test]
 fn what_an_endpoint_said_before_it_reset_is_delivered_by_a_process_that_stood_still() {
     let pod = Pod::new();
     let (files, bar) = mesh(&pod);
     let process = Process::start(files.path(), &["gateway.workers=1"]);
-    let (mut client, server) = served(&process, &pod, &bar);
-    let sent = fill(&server);
+    let mut crowd = Crowd::of(&process, &pod, &bar);
+    // Each tick looks at one connection in five.
+    let pairs: Vec<_> = (0..10).map(|_| served(&process, &pod, &bar)).collect();
+    let sent: Vec<_> = pairs.iter().map(|(_, server)| fill(server)).collect();
+    let acknowledged = |((client, server), sent): ((TcpStream, TcpStream), usize)| {
+        let said = sent - diolkos::net::sys::unacknowledged(&server).expect("a count");
+        // The gateway learns of the reset when it passes this on.
+        (&client).write_all(b"more").expect("write");
+        reset(server);
+        (client, said)
+    };
+    let mut owed: Vec<_> = pairs.into_iter().zip(sent).map(acknowledged).collect();
+    for_a_while(Duration::from_millis(300));
     stop(&process);
-    client.write_all(b"more").expect("write");
-    let said = sent - diolkos::net::sys::unacknowledged(&server).expect("a count");
-    reset(server);
-    for_a_while(Duration::from_secs(3));
+    crowd.speaks();
+    for (client, said) in &mut owed {
+        // What the gateway's kernel has.
+        client.set_read_timeout(Some(Duration::from_millis(200))).expect("timeout");
+        let mut chunk = vec![0; 1 << 16];
+        while let Ok(n @ 1..) = client.read(&mut chunk) {
+            *said -= n;
+        }
+        assert_ne!(*said, 0, "the gateway has nothing more");
+    }
     process.signal(Signal::CONT);
-    // Long enough for the gateway to look at its clock, and within what it owes a slow reader.
-    for_a_while(Duration::from_millis(700));
-    let (heard, fin) = read_to_end(&mut client);
-    assert_eq!((heard.len(), fin), (said, false), "{sent} bytes were sent");
+    for (client, said) in owed {
+        client.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        let (heard, fin) = read_to_end(client);
+        assert_eq!((heard.len(), fin), (said, false));
+    }
 }
 
 #[test]
