@@ -96,7 +96,7 @@ pub fn parse(file: &Arc<Path>, bytes: &[u8]) -> Parsed {
         if parsing.is_over(document.line) {
             break;
         }
-        parsing.ends_broken = false;
+        (parsing.ends_broken, parsing.untold) = (false, None);
         match std::str::from_utf8(document.bytes) {
             Ok(text) => parsing.document(text, document.line, None, 0),
             Err(error) => {
@@ -110,6 +110,9 @@ pub fn parse(file: &Arc<Path>, bytes: &[u8]) -> Parsed {
     }
     // Cut off there, perhaps, and then there were others behind it.
     parsing.parsed.unreadable |= parsing.ends_broken;
+    if let Some((line, fault)) = parsing.untold.take() {
+        parsing.tell(None, line, Fault { severity: Severity::Warning, ..fault });
+    }
     parsing.parsed
 }
 
@@ -157,6 +160,8 @@ struct Parsing<'f> {
     broken: usize,
     /// The document that was read last could not be read.
     ends_broken: bool,
+    /// Why, and where it starts, when it is of a kind that is not used here.
+    untold: Option<(usize, Fault)>,
 }
 
 impl<'f> Parsing<'f> {
@@ -167,6 +172,7 @@ impl<'f> Parsing<'f> {
             seen: BTreeSet::new(),
             broken: 0,
             ends_broken: false,
+            untold: None,
         }
     }
 
@@ -251,6 +257,7 @@ impl<'f> Parsing<'f> {
             return self.unnamed(line, fault);
         };
         let Some(kind) = Kind::parse(&header.api_version, &header.kind) else {
+            self.untold = Some((line, fault));
             return self.skip(&header, line);
         };
         let namespace = if kind.is_namespaced() { namespace } else { "".into() };

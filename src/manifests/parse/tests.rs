@@ -57,6 +57,17 @@ fn a_file_that_ends_broken_may_have_been_cut_off_there() {
 }
 
 #[test]
+fn a_file_that_ends_in_a_broken_document_of_a_foreign_kind_says_so() {
+    let broken = b"apiVersion: v1\nkind: Secret\nmetadata: {name: b}\ntype: \xff\n";
+    let cut = read([service("a").as_bytes(), b"---\n", broken].concat());
+    assert!(cut.unreadable && cut.items.len() == 1);
+    let told = problems(&cut);
+    assert!(told.len() == 1 && told[0].contains(": warning: "), "{told:?}");
+    let whole = read([broken, b"---\n".as_slice(), service("a").as_bytes()].concat());
+    assert!(!whole.unreadable && problems(&whole).is_empty());
+}
+
+#[test]
 fn documents_are_read_apart_from_each_other() {
     let text = format!(
         "\u{feff}# comment\n---\n{}---\n# nothing\n---\nkind: Service\napiVersion: \
