@@ -109,7 +109,9 @@ async fn open(worker: &Worker, report: &mut Report, sniffed: Sniffed) -> Result<
         };
         connection.enter(Stage::FirstFlight);
         let (upstream, endpoint) = (dialled.stream, dialled.lease.endpoint());
-        let patience = worker.config().server_hello_timeout.filter(|_| dialer.has_better(endpoint));
+        // With the alert of another in hand a silent endpoint is not waited for without end.
+        let leaves = flight.asked_another() || dialer.has_better(endpoint);
+        let patience = worker.config().server_hello_timeout.filter(|_| leaves);
         let answer = flight.run(worker, &connection, &upstream, dialled.written, patience).await;
         dialer.judge(worker, endpoint, &answer);
         connection.handshake.set(answer.handshake_end());
@@ -121,11 +123,11 @@ async fn open(worker: &Worker, report: &mut Report, sniffed: Sniffed) -> Result<
                     flight.ask_another(opening.to_downstream);
                 }
             }
-            Answer::Failed(failure @ (Failure::Reset | Failure::Closed), _)
+            Answer::Failed(failure @ (Failure::Reset | Failure::Closed | Failure::Silent), _)
                 if flight.asked_another() || failure == Failure::Reset =>
             {
                 report.try_failed(failure.as_str());
-                // The alert of the endpoint before says more than an end without a word.
+                // The alert of the endpoint before says more than no word.
                 let reset = End::Reset(Outcome::FirstFlightFailed);
                 return Err(flight.take_alert().map_or(reset, End::Alerted));
             }

@@ -157,15 +157,18 @@ fn the_second_alert_is_the_clients() {
 
 #[test]
 fn an_alert_is_the_answer_when_the_next_endpoint_has_none() {
-    // The endpoint after the one that alerts refuses the connection, resets it or closes it.
+    // The endpoint after the one that alerts refuses the connection, resets it, closes it or says
+    // nothing.
     type End = fn(TcpStream);
-    for end in [Some(reset as End), Some(drop as End), None] {
+    let silent = |stream| std::mem::forget::<TcpStream>(stream);
+    for end in [Some(reset as End), Some(drop as End), Some(silent as End), None] {
         let (a, b) = (Pod::new(), Pod::new());
         let b_address = if end.is_some() { b.address } else { Pod::closed() };
         let policy = Policy { balance: Balance::RoundRobin, ..Policy::default() };
         let (lines, mut log) = unbounded_channel();
         let world = World::serve(table_of(&[a.address, b_address], policy), |config| {
             config.access_log = AccessLogConfig { format: Format::Json, to: LogTo::Lines(lines) };
+            config.server_hello_timeout = Some(Duration::from_millis(300));
         });
         let mut client = world.dial();
         let (mut first, other) = asked_first(&a, &b, HELLO);
