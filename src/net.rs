@@ -23,6 +23,11 @@ pub mod cidr;
 #[allow(unsafe_code)]
 pub mod sys;
 
+/// The longest time to a keepalive probe that the kernel takes.
+pub const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
+/// The most keepalive probes that the kernel takes.
+pub const KEEPALIVE_PROBES_MAX: u32 = 127;
+
 /// Binds a listener that shares its port with others of this process (`SO_REUSEPORT`) and does
 /// not block. `[::]` takes IPv4 too. `TCP_NODELAY` is set here because accepted sockets inherit
 /// it, which saves a system call for each of them.
@@ -137,20 +142,22 @@ pub fn start_connect(address: SocketAddr, first: &[u8]) -> io::Result<(TcpStream
     Ok((TcpStream::from_std(socket.into())?, sent))
 }
 
-/// Sets keepalive; what is `None` keeps the kernel's value.
+/// Sets keepalive; what is `None` keeps the kernel's value, and what it does not take is the nearest
+/// that it does: 1 to 32,767 whole seconds, 1 to 127 probes (`MAX_TCP_KEEPIDLE` and the next two).
 ///
 /// # Errors
 /// What `setsockopt(2)` says.
 pub fn set_keepalive(stream: &TcpStream, keepalive: Keepalive) -> io::Result<()> {
+    let within = |time: Duration| time.clamp(Duration::from_secs(1), KEEPALIVE_MAX);
     let mut options = TcpKeepalive::new();
     if let Some(time) = keepalive.time {
-        options = options.with_time(time);
+        options = options.with_time(within(time));
     }
     if let Some(interval) = keepalive.interval {
-        options = options.with_interval(interval);
+        options = options.with_interval(within(interval));
     }
     if let Some(probes) = keepalive.probes {
-        options = options.with_retries(probes);
+        options = options.with_retries(probes.clamp(1, KEEPALIVE_PROBES_MAX));
     }
     SockRef::from(stream).set_tcp_keepalive(&options)
 }
@@ -370,16 +377,4 @@ fn local_of_if_inet6(text: &str) -> Vec<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn own_addresses_are_read_as_the_kernel_writes_them() {
-        let trie = "Local:\n  +-- 10.0.0.0/8 2 0 2\n     |-- 10.0.0.0\n        /24 link UNICAST\n     \
-                    |-- 10.0.0.7\n        /32 host LOCAL\n";
-        assert_eq!(local_of_fib_trie(trie), [IpAddr::from([10, 0, 0, 7])]);
-        let inet6 = "fe800000000000000000000000000001 02 40 20 80     eth0\n";
-        assert_eq!(local_of_if_inet6(inet6), ["fe80::1".parse::<IpAddr>().expect("an address")]);
-        assert!(own_addresses().iter().all(|address| !address.is_loopback()));
-    }
-}
+mod tests;

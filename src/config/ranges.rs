@@ -5,6 +5,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{Settings, file};
+use crate::net::{KEEPALIVE_MAX, KEEPALIVE_PROBES_MAX};
 
 /// A key whose value is of the right type and makes no sense.
 #[derive(Debug, PartialEq)]
@@ -20,8 +21,6 @@ type Check = Result<(), Violation>;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-/// The kernel's bound for keepalive times (MAX_TCP_KEEPIDLE).
-const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
 
 /// Finds the first value that makes no sense.
 pub(super) fn check(settings: &Settings) -> Check {
@@ -143,7 +142,7 @@ fn relay(relay: &file::Relay) -> Check {
         duration(key, value, Duration::from_secs(1)..=KEEPALIVE_MAX)?;
         require(key, value.subsec_nanos() == 0, "the kernel counts it in whole seconds")?;
     }
-    let probes = (1..=127).contains(&keepalive.probes);
+    let probes = (1..=KEEPALIVE_PROBES_MAX).contains(&keepalive.probes);
     require("relay.keepalive.probes", probes, "expected 1 to 127")?;
     duration("relay.vanished_after", relay.vanished_after, MILLISECOND..=YEAR)?;
     duration("relay.abort_linger", relay.abort_linger, Duration::ZERO..=HOUR)

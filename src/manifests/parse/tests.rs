@@ -68,6 +68,21 @@ fn a_file_that_ends_in_a_broken_document_of_a_foreign_kind_says_so() {
 }
 
 #[test]
+fn a_keepalive_beyond_the_kernels_is_told() {
+    let told = |keepalive: &str| {
+        let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\n\
+                    spec: {host: a, trafficPolicy: {connectionPool: {tcp: {tcpKeepalive: ";
+        problems(&read(format!("{rule}{keepalive}}}}}}}}}\n")))
+    };
+    assert!(told("{probes: 127, time: 32767s, interval: 32767s}").is_empty());
+    let odd = told("{probes: 128, time: 32768s, interval: 10h}");
+    for (told, field) in odd.iter().zip(["probes: ", "time: ", "interval: "]) {
+        assert!(told.contains(": warning: ") && told.contains(field), "{told}");
+    }
+    assert_eq!(odd.len(), 3, "{odd:?}");
+}
+
+#[test]
 fn documents_are_read_apart_from_each_other() {
     let text = format!(
         "\u{feff}# comment\n---\n{}---\n# nothing\n---\nkind: Service\napiVersion: \

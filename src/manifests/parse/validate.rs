@@ -20,6 +20,10 @@ use crate::manifests::{
 mod balancer;
 mod service_entry;
 
+/// What the Linux kernel takes of keepalive (`MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPCNT`).
+const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
+const KEEPALIVE_PROBES_MAX: u32 = 127;
+
 /// Adds a fault for every rule that `object` breaks.
 pub(super) fn check(object: &Object, faults: &mut Vec<Fault>) {
     check_name(object, faults);
@@ -213,10 +217,23 @@ fn check_balancer(balancer: Option<&LoadBalancer>, path: &str, faults: &mut Vec<
 }
 
 fn check_tcp(tcp: Option<&TcpSettings>, path: &str, faults: &mut Vec<Fault>) {
-    let Some(timeout) = tcp.and_then(|tcp| tcp.connect_timeout) else { return };
-    if timeout < Duration::from_millis(1) {
-        let field = format!("{path}.connectionPool.tcp.connectTimeout");
+    let Some(tcp) = tcp else { return };
+    let path = format!("{path}.connectionPool.tcp");
+    if tcp.connect_timeout.is_some_and(|timeout| timeout < Duration::from_millis(1)) {
+        let field = format!("{path}.connectTimeout");
         faults.push(Fault::new("is shorter than 1ms: allow some time").field(field));
+    }
+    let keepalive = tcp.tcp_keepalive.unwrap_or_default();
+    if keepalive.probes.is_some_and(|probes| probes > KEEPALIVE_PROBES_MAX) {
+        let message = format!("the kernel takes {KEEPALIVE_PROBES_MAX} at most, which are used");
+        faults.push(Fault::warning(message).field(format!("{path}.tcpKeepalive.probes")));
+    }
+    for (field, time) in [("time", keepalive.time), ("interval", keepalive.interval)] {
+        if time.is_some_and(|time| time > KEEPALIVE_MAX) {
+            let most = KEEPALIVE_MAX.as_secs();
+            let message = format!("the kernel takes {most}s at most, which is used");
+            faults.push(Fault::warning(message).field(format!("{path}.tcpKeepalive.{field}")));
+        }
     }
 }
 
