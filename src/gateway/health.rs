@@ -6,12 +6,13 @@
 //! not know: what ejection leads to.
 
 use std::{
-    future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc, sync::atomic::Ordering, time::Duration,
+    future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, sync::atomic::Ordering,
+    time::Duration,
 };
 
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -21,7 +22,7 @@ use super::{
     connect::{DialError, connect},
     first_flight::Failure,
     handshake,
-    worker::Worker,
+    worker::{TICK, Worker},
 };
 use crate::{net, routing::Route};
 
@@ -85,15 +86,20 @@ async fn ask(
     let patience = Instant::now() + patience;
     let (stream, mut written) = connect(worker, address, patience, hello).await?;
     net::reset_on_close(&stream);
-    let talk = async {
+    let mut talk = pin!(async {
         while let Some(rest) = hello.get(written..).filter(|rest| !rest.is_empty()) {
             written += poll_fn(|context| net::poll_send(&stream, context, rest)).await?;
         }
         let mut head = [0; 2];
         let read = poll_fn(|context| net::poll_recv(&stream, context, &mut head)).await?;
         Ok::<_, std::io::Error>(head.get(..read).map(<[u8]>::to_vec).unwrap_or_default())
+    });
+    let answer = match timeout_at(patience, &mut talk).await {
+        // It came while we stood still: the reactor is about to tell.
+        Err(_) if net::has_unread(&stream) => timeout(TICK, talk).await,
+        answer => answer,
     };
-    Ok(match timeout_at(patience, talk).await {
+    Ok(match answer {
         Err(_) => Some(Failure::Silent),
         Ok(Err(_)) => Some(Failure::Reset),
         Ok(Ok(head)) => match head[..] {
