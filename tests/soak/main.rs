@@ -1,6 +1,7 @@
 //! Everything at once, for as long as one likes: the program at 70 % of what it carries here, while
-//! its endpoints come and go, its manifests break and are mended, and peers say much or nothing,
-//! stall, half-close, reset, abort and are refused. It ends with exact accounts.
+//! its endpoints come and go, its manifests break and are mended, it stands still now and then, and
+//! peers say much or nothing, stall, half-close, reset, abort and are refused. It ends with exact
+//! accounts.
 //!
 //! `DIOLKOS_SOAK_SECONDS` sets the time (20), `DIOLKOS_SOAK_CONNECTIONS` how many connections there
 //! are at least, `DIOLKOS_SOAK_SEED`, which is printed, the choices. Must not know: how the gateway

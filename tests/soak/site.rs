@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 
@@ -29,6 +30,8 @@ use super::{
 const PODS: usize = 4;
 /// Between two changes, at most; half of it on average.
 const PAUSE_MAX: Duration = Duration::from_millis(160);
+/// The process stands still for so long at most, as on a machine that others use too.
+const STANDSTILL_MAX: Duration = Duration::from_millis(600);
 /// A pod that resets joins so seldom that its three failures until it is ejected stay within what
 /// may be replayed.
 const RESETTING_EVERY: Duration = Duration::from_secs(4);
@@ -98,6 +101,8 @@ impl Site {
     /// From now on one thing or another changes, several times a second.
     pub fn change(&self, seed: u64) -> Changes {
         let (files, pods) = (Arc::clone(&self.files), self.pods.clone());
+        let id = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
+        let process = id.expect("a process");
         let changing = Arc::new(AtomicBool::new(true));
         let goes_on = Arc::clone(&changing);
         let thread = thread::spawn(move || {
@@ -105,15 +110,15 @@ impl Site {
                 choices: Choices::new(seed, u64::MAX),
                 files,
                 pods,
+                process,
+                resets: false,
                 reset_last: Instant::now(),
             };
             let mut changes = 0;
             while goes_on.load(Ordering::Relaxed) {
                 writer.change();
                 changes += 1;
-                let most = u64::try_from(PAUSE_MAX.as_millis()).expect("short");
-                let pause = Duration::from_millis(writer.choices.below(most));
-                thread::park_timeout(pause);
+                thread::park_timeout(writer.some_time(PAUSE_MAX));
             }
             changes
         });
@@ -235,11 +240,19 @@ struct Writer {
     choices: Choices,
     files: Arc<Files>,
     pods: Pods,
+    process: Pid,
+    /// There is a pod that resets.
+    resets: bool,
     reset_last: Instant,
 }
 
 impl Writer {
     fn change(&mut self) {
+        // Whoever waits meanwhile is dialled for at once then, and with a pod that resets that
+        // would be more than may be replayed.
+        if !self.resets && self.choices.below(60) == 0 {
+            self.stand_still();
+        }
         match self.choices.below(12) {
             0..=2 => {
                 let pods = self.some_good();
@@ -250,7 +263,8 @@ impl Writer {
                 if self.choices.percent(40) {
                     pods.push(self.pods.closed);
                 }
-                if self.reset_last.elapsed() > RESETTING_EVERY {
+                self.resets = self.reset_last.elapsed() > RESETTING_EVERY;
+                if self.resets {
                     self.reset_last = Instant::now();
                     pods.push(self.pods.resetting);
                 }
@@ -275,6 +289,16 @@ impl Writer {
                 self.files.write("gateway.yaml", &gateway(hosts));
             }
         }
+    }
+
+    fn stand_still(&mut self) {
+        kill_process(self.process, Signal::STOP).expect("a process of ours");
+        thread::park_timeout(self.some_time(STANDSTILL_MAX));
+        kill_process(self.process, Signal::CONT).expect("a process of ours");
+    }
+
+    fn some_time(&mut self, most: Duration) -> Duration {
+        Duration::from_millis(self.choices.below(most.as_millis().try_into().expect("short")))
     }
 
     /// At least one.
