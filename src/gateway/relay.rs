@@ -62,7 +62,7 @@ pub(super) struct Relay {
     down: Hand,
     /// Until the handshake is through.
     watch: Option<Box<Watch>>,
-    /// It is to end, and bytes that were taken are delivered first.
+    /// It is to end, and what either side has sent is delivered first.
     ending: Option<Box<Ending>>,
 }
 
@@ -101,8 +101,10 @@ impl Relay {
 
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<RelayEnd> {
         match self.connection.take_signal() {
-            Some(Signal::End(outcome)) if self.ending.is_none() => {
-                self.ending = Some(Box::new(Ending { outcome, since: self.worker.now() }));
+            Some(Signal::End(outcome)) => {
+                let since = self.worker.now();
+                self.ending.get_or_insert_with(|| Box::new(Ending { outcome, since }));
+                self.look();
             }
             Some(Signal::Cut(outcome)) => return Poll::Ready(RelayEnd::Cut(outcome)),
             Some(Signal::Leave(outcome)) if self.is_quiet() => {
@@ -113,7 +115,7 @@ impl Relay {
                 self.look();
             }
             Some(Signal::Look) => self.look(),
-            Some(Signal::Leave(_) | Signal::End(_)) | None => {}
+            Some(Signal::Leave(_)) | None => {}
         }
         let connection = Rc::clone(&self.connection);
         let Some(served) = connection.served.get() else {
@@ -166,7 +168,6 @@ impl Relay {
             }
             let step = self.machine.step(flow);
             let done = match step {
-                Step::Read if self.ending.is_some() => return Pumped::Waiting,
                 Step::Read => self.read(flow, source, sink, context),
                 Step::Write => self.write(flow, sink, context),
                 Step::Finish => {

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use diolkos::gateway::{ConnectionView, outcome::Outcome};
+use diolkos::{
+    gateway::{ConnectionView, outcome::Outcome},
+    net,
+};
 
 use crate::support::{Pod, World, eventually, pattern, read_to_end, reset};
 
@@ -229,14 +232,8 @@ fn fill(writer: &TcpStream) -> usize {
     sent
 }
 
-/// What the gateway took of the client, its hello aside.
-fn taken(world: &World) -> usize {
-    let received = connections(world).first().map_or(0, |c| c.received);
-    usize::try_from(received).expect("a size") - crate::support::HELLO.len()
-}
-
 #[test]
-fn a_limit_that_ends_a_stalled_connection_delivers_what_was_taken_or_resets() {
+fn a_limit_that_ends_a_stalled_connection_delivers_what_was_sent_or_resets() {
     for splice in [false, true] {
         for reads_on in [true, false] {
             let pod = Pod::new();
@@ -247,19 +244,18 @@ fn a_limit_that_ends_a_stalled_connection_delivers_what_was_taken_or_resets() {
             });
             let client = world.dial();
             let mut server = pod.accept();
-            fill(&client);
-            let taken = taken(&world);
+            let sent = fill(&client) - net::sys::unacknowledged(&client).expect("a count");
             let handle = world.running().handle();
             let how = format!("splice {splice}, reads on {reads_on}");
             if reads_on {
                 // The limit is long over, and the sweep has said so more than once.
                 thread::park_timeout(Duration::from_millis(2500));
                 let (got, fin) = read_to_end(&mut server);
-                assert!(fin && got.len() == taken, "{how}: {} of {taken}, FIN {fin}", got.len());
+                assert!(fin && got.len() >= sent, "{how}: {} of {sent}, FIN {fin}", got.len());
             } else {
                 eventually("it ends", || (handle.live() == 0).then_some(()));
                 let (got, fin) = read_to_end(&mut server);
-                assert!(!fin, "{how}: a FIN would say that {} of {taken} were all", got.len());
+                assert!(!fin, "{how}: a FIN would say that {} of {sent} were all", got.len());
             }
             ended(&world, Outcome::IdleTimeout);
         }

@@ -31,7 +31,7 @@ pub(in crate::gateway) enum RelayEnd {
     Left(Outcome),
 }
 
-/// An end by order that waits for bytes to be delivered.
+/// An end by order that waits until all that came is delivered.
 pub(super) struct Ending {
     pub(super) outcome: Outcome,
     pub(super) since: Instant,
@@ -47,15 +47,25 @@ impl Relay {
                 let left = linger.saturating_sub(self.machine.stalled(now));
                 Some(RelayEnd::Lost(side, loss, left))
             }
-            (None, Some(ending)) if self.machine.holds_nothing() => {
+            (None, Some(ending)) if self.has_delivered_all() => {
                 Some(RelayEnd::Ordered(ending.outcome))
             }
-            // What is held is lost now: a FIN would say that this was all.
+            // What is left is lost now: a FIN would say that this was all.
             (None, Some(ending)) if now.saturating_duration_since(ending.since) >= linger => {
                 Some(RelayEnd::Cut(ending.outcome))
             }
             (None, _) => None,
         }
+    }
+
+    /// What came of either side is read and passed on: what the kernel has acknowledged the sender
+    /// takes for delivered.
+    fn has_delivered_all(&self) -> bool {
+        let is_read =
+            |stream, flow| self.machine.step(flow) != Step::Read || !net::has_unread(stream);
+        self.machine.holds_nothing()
+            && is_read(&self.connection.downstream, Flow::UP)
+            && self.connection.served.get().is_none_or(|s| is_read(&s.upstream, Flow::DOWN))
     }
 
     /// Nothing is on its way in either direction, and both halves are open: nobody loses a byte if

@@ -224,21 +224,28 @@ fn what_came_while_the_process_stood_still_is_not_late() {
 }
 
 #[test]
-fn what_came_while_the_process_stood_still_ends_idleness() {
+fn what_came_while_the_process_stood_still_ends_idleness_and_is_delivered_at_the_end_of_a_life() {
     let pod = Pod::new();
     let (files, bar) = mesh(&pod);
     let brief = Service::new("brief", &[pod.address]);
     files.write("brief.yaml", &with_rule(&brief, "idleTimeout: 1s"));
+    let mortal = Service::new("mortal", &[pod.address]);
+    files.write("mortal.yaml", &with_rule(&mortal, "maxConnectionDuration: 2s"));
     let process = Process::start(files.path(), &["gateway.workers=1"]);
     let mut crowd = Crowd::of(&process, &pod, &bar);
     // Each tick looks at one connection in five, ten times a second.
     let mut live: Vec<_> = (0..10).map(|_| served(&process, &pod, &brief)).collect();
+    let mut last: Vec<_> = (0..10).map(|_| served(&process, &pod, &mortal)).collect();
     for_a_while(Duration::from_millis(600));
     stop(&process);
     crowd.speaks();
-    live.iter_mut().for_each(|(_, server)| server.write_all(b"x").expect("write"));
+    let servers = live.iter_mut().chain(&mut last).map(|(_, server)| server);
+    servers.for_each(|server| server.write_all(b"x").expect("write"));
     for_a_while(Duration::from_millis(1500));
     process.signal(Signal::CONT);
+    for (client, _) in &mut last {
+        assert_eq!(read_to_end(client), (b"x".to_vec(), true), "its time is over");
+    }
     for (client, server) in &mut live {
         client.read_exact(&mut [0]).expect("what was said meanwhile");
         client.write_all(b"y").expect("write");
