@@ -84,6 +84,8 @@ pub(super) enum Signal {
 pub(super) struct Stuck {
     /// It is to end, and a side is being served its last bytes.
     pub(super) losing: bool,
+    /// Nothing is left to do but to wait until a peer has room for its last bytes.
+    pub(super) settling: bool,
     /// One direction or both do something else than wait for bytes.
     pub(super) busy: bool,
     /// Nobody reads from that side, be it that its bytes wait to be taken or that its FIN was read:

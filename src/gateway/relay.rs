@@ -101,6 +101,9 @@ impl Relay {
 
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<RelayEnd> {
         match self.connection.take_signal() {
+            Some(Signal::End(_) | Signal::Cut(_)) if self.is_settling() => {
+                return Poll::Ready(RelayEnd::Finished);
+            }
             Some(Signal::End(outcome)) => {
                 let since = self.worker.now();
                 self.ending.get_or_insert_with(|| Box::new(Ending { outcome, since }));
@@ -138,7 +141,8 @@ impl Relay {
         }
         let (up, down) = (self.machine.step(Flow::UP), self.machine.step(Flow::DOWN));
         self.connection.set_stuck(Stuck {
-            losing: self.machine.is_losing() || self.ending.is_some(),
+            losing: self.machine.is_losing() || self.ending.is_some() && !self.is_settling(),
+            settling: self.is_settling(),
             busy: (up, down) != (Step::Read, Step::Read),
             downstream_unread: up != Step::Read,
             upstream_unread: down != Step::Read,
@@ -320,18 +324,6 @@ impl Relay {
         }
     }
 
-    /// Passes the FIN on. The last of the two goes out with the close that follows at once: both
-    /// sockets have been read to their end, so that a close sends FIN and nothing else.
-    fn finish(&mut self, flow: Flow, sink: &TcpStream) {
-        let last = self.machine.step(Flow(flow.sink())) == Step::Rest && !self.machine.is_losing();
-        let finished = last || net::shutdown_write(sink).is_ok();
-        self.note(if finished {
-            Event::Finished(flow)
-        } else {
-            Event::Lost(flow.sink(), Loss::Reset)
-        });
-    }
-
     fn took(&mut self, flow: Flow, n: usize) {
         if n == 0 {
             self.note(Event::Ended(flow));
@@ -359,7 +351,7 @@ impl Relay {
         let is_losing = was_losing || matches!(event, Event::Lost(..));
         let now = if is_losing { Instant::now() } else { self.worker.now() };
         self.machine.on(event, now);
-        if self.machine.is_losing() && !was_losing {
+        if is_losing && !was_losing {
             self.look_after_linger();
         }
         match (&mut self.watch, event) {
@@ -368,11 +360,6 @@ impl Relay {
             (Some(watch), Event::Lost(side, loss)) => watch.end(side, Some(loss), now),
             (Some(_), _) => {}
         }
-    }
-
-    /// Asks the sockets next, and not the reactor.
-    fn look(&mut self) {
-        (self.up.unheard, self.down.unheard) = (true, true);
     }
 
     fn hand(&mut self, flow: Flow) -> &mut Hand {

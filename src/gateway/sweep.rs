@@ -112,6 +112,9 @@ fn look(worker: &Worker, connection: &Connection, served: &Served, times: Times)
         connection.signal(Signal::Look);
         return;
     }
+    if stuck.settling {
+        connection.signal(Signal::Look);
+    }
     let period = LOOK.min(worker.config().relay.vanished_after / LOOKS);
     if seen.owing_since != [0, 0] || times.pass(connection.accepted, period) {
         look_for_lost(worker, connection, served, period);

@@ -1,6 +1,6 @@
 //! The only unsafe code: socket options and calls that no crate offers safely.
 //!
-//! `TCP_DEFER_ACCEPT`, `TCP_INFO` and `SIOCOUTQ` of Linux, and readiness of a shared listener. Must not know: why they are asked for.
+//! `TCP_DEFER_ACCEPT`, `TCP_INFO`, `SIOCOUTQ` and `SIOCOUTQNSD` of Linux, and readiness of a shared listener. Must not know: why they are asked for.
 
 use std::{
     io, mem,
@@ -106,12 +106,27 @@ pub fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
 /// # Errors
 /// What `ioctl(2)` says.
 pub fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
+    // The same number as SIOCOUTQ.
+    queued(socket, libc::TIOCOUTQ)
+}
+
+/// Bytes written to the socket that were not even sent yet (`SIOCOUTQNSD`): the peer's window has
+/// no room for them, or the network.
+///
+/// # Errors
+/// What `ioctl(2)` says.
+pub fn unsent(socket: impl AsFd) -> io::Result<usize> {
+    /// From linux/sockios.h.
+    const SIOCOUTQNSD: libc::Ioctl = 0x894B;
+    queued(socket, SIOCOUTQNSD)
+}
+
+fn queued(socket: impl AsFd, which: libc::Ioctl) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: the descriptor is borrowed and so open; SIOCOUTQ (the same number as TIOCOUTQ)
-    // writes one c_int through the pointer.
-    let status = unsafe {
-        libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, ptr::from_mut(&mut bytes))
-    };
+    // SAFETY: the descriptor is borrowed and so open; SIOCOUTQ and SIOCOUTQNSD write one c_int
+    // through the pointer.
+    let status =
+        unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), which, ptr::from_mut(&mut bytes)) };
     if status != 0 {
         return Err(io::Error::last_os_error());
     }

@@ -7,9 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::net::TcpStream;
+
 use super::{
     Flow, Relay,
-    machine::{Loss, Side, Step, Verdict},
+    machine::{Event, Loss, Side, Step, Verdict},
 };
 use crate::{
     gateway::{outcome::Outcome, registry::Signal, worker::TICK},
@@ -42,6 +44,7 @@ impl Relay {
     pub(super) fn end(&self) -> Option<RelayEnd> {
         let (now, linger) = (self.worker.now(), self.worker.config().relay.abort_linger);
         match (self.machine.verdict(now, linger), &self.ending) {
+            (Some(Verdict::Finished), _) if self.is_settling() && self.owes() => None,
             (Some(Verdict::Finished), _) => Some(RelayEnd::Finished),
             (Some(Verdict::Lost(side, loss)), _) => {
                 let left = linger.saturating_sub(self.machine.stalled(now));
@@ -56,6 +59,42 @@ impl Relay {
             }
             (None, _) => None,
         }
+    }
+
+    /// Asks the sockets next, and not the reactor.
+    pub(super) fn look(&mut self) {
+        (self.up.unheard, self.down.unheard) = (true, true);
+    }
+
+    /// Passes the FIN on. The last of the two goes out with the close that follows at once: both
+    /// sockets have been read to their end, so that a close sends FIN and nothing else. It does not
+    /// follow while a peer has no room for what is before its FIN: a closed socket whose peer stops
+    /// reading is given up by the kernel after some minutes (tcp(7), `tcp_orphan_retries`).
+    pub(super) fn finish(&mut self, flow: Flow, sink: &TcpStream) {
+        let last = self.machine.step(Flow(flow.sink())) == Step::Rest && !self.machine.is_losing();
+        if last && self.ending.is_none() && self.owes() {
+            let (outcome, since) = (Outcome::Finished, self.worker.now());
+            self.ending = Some(Box::new(Ending { outcome, since }));
+        }
+        let closes = last && !self.is_settling();
+        let finished = closes || net::shutdown_write(sink).is_ok();
+        self.note(if finished {
+            Event::Finished(flow)
+        } else {
+            Event::Lost(flow.sink(), Loss::Reset)
+        });
+    }
+
+    /// Both FINs are through, and a peer has yet to make room for bytes before its own.
+    pub(super) fn is_settling(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.outcome == Outcome::Finished)
+    }
+
+    /// A peer has yet to make room for bytes.
+    fn owes(&self) -> bool {
+        let owes = |stream| net::sys::unsent(stream).is_ok_and(|bytes| bytes > 0);
+        owes(&self.connection.downstream)
+            || self.connection.served.get().is_some_and(|served| owes(&served.upstream))
     }
 
     /// What came of either side is read and passed on: what the kernel has acknowledged the sender

@@ -217,6 +217,58 @@ fn a_reader_that_stops_is_never_cut_while_its_host_acknowledges() {
     });
 }
 
+/// Both sides have ended in order, and one of them has yet to take what was said to it.
+fn settling(side: Side) -> Option<Scene> {
+    let mut scene = Scene::new(|_| {})?;
+    let Scene { client, server, .. } = &mut scene;
+    let (reader, writer) = match side {
+        Side::Client => (client, server),
+        Side::Endpoint => (server, client),
+    };
+    reader.act(&[Fin]);
+    writer.act(&[HearFin, Say(LAST_WORDS), Fin]);
+    Some(scene)
+}
+
+/// More than a peer takes that does not read, and less than the gateway's kernel does.
+const LAST_WORDS: usize = 1_000_000;
+
+#[test]
+fn a_reader_that_stops_after_both_ended_is_waited_for() {
+    thread::scope(|scope| {
+        for side in [Side::Client, Side::Endpoint] {
+            scope.spawn(move || {
+                let Some(mut scene) = settling(side) else { return };
+                let settled = Instant::now();
+                while settled.elapsed() < VANISHED_AFTER * 3 {
+                    let live = scene.world.running().handle().live();
+                    assert_eq!(live, 1, "{side:?}: left after {:?}", settled.elapsed());
+                    thread::park_timeout(Duration::from_millis(50));
+                }
+                let reader = match side {
+                    Side::Client => &mut scene.client,
+                    Side::Endpoint => &mut scene.server,
+                };
+                reader.act(&[Hear(LAST_WORDS), HearFin]);
+                scene.world.ended(Outcome::Finished);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_host_that_vanishes_after_both_ended_is_given_up() {
+    thread::scope(|scope| {
+        for side in [Side::Client, Side::Endpoint] {
+            scope.spawn(move || {
+                let Some(scene) = settling(side) else { return };
+                scene.vanish(side, Way::Mute);
+                scene.world.ended(vanished(side));
+            });
+        }
+    });
+}
+
 #[test]
 fn a_host_that_restarted_answers_by_reset_which_reaches_the_other_side() {
     thread::scope(|scope| {
